@@ -1,0 +1,1 @@
+//! Typed kinds; the only user of k8s-openapi.

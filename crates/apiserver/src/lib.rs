@@ -1,0 +1,1 @@
+//! The API server: chain, verbs, discovery, OpenAPI.

@@ -1,0 +1,1 @@
+//! User, attributes, and the authenticator and authorizer traits.

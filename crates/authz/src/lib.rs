@@ -1,0 +1,1 @@
+//! Authorizers: RBAC and Node.

@@ -1,0 +1,3 @@
+//! Measures DESIGN's budgets.
+
+fn main() {}

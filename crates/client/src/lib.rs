@@ -1,0 +1,1 @@
+//! HTTP or in-process transport to an API server, and kubeconfig.

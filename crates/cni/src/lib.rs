@@ -1,0 +1,1 @@
+//! The CNI specification's runtime side and every plugin.

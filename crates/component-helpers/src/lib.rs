@@ -1,0 +1,1 @@
+//! Predicates, pod requests, quota evaluation and tolerations.

@@ -1,0 +1,3 @@
+//! One binary, many names: dispatch, wiring and shutdown.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! An external runtime behind `node-api`.

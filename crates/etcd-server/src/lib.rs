@@ -1,0 +1,1 @@
+//! The embedded store served as the etcd v3 gRPC API.

@@ -1,0 +1,1 @@
+//! Feature gates with upstream's names and defaults.

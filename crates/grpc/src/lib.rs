@@ -1,0 +1,1 @@
+//! tonic and the generated protos.

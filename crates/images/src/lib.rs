@@ -1,0 +1,1 @@
+//! Pull, verify, unpack and garbage-collect images.

@@ -1,0 +1,1 @@
+//! Shared caches, indexes, work queues, leader election and event recording.

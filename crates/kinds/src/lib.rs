@@ -1,0 +1,1 @@
+//! One strategy and one table row per built-in kind.

@@ -1,0 +1,1 @@
+//! Generic REST storage over `store`: strategy and watch cache.

@@ -1,0 +1,1 @@
+//! Executor, clock, randomness, hashing and shutdown: everything that `sim` replaces.

@@ -1,0 +1,1 @@
+//! Defaulting, validation and conversion of built-in kinds.

@@ -1,0 +1,1 @@
+//! The table of every built-in type's fields, and the codecs it drives.

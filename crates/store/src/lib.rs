@@ -1,0 +1,1 @@
+//! Revisions, transactions, watch and leases; knows bytes, not kinds.

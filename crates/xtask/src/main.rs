@@ -1,0 +1,3 @@
+//! Chores of the project: tidy, schema, size, conformance.
+
+fn main() {}
