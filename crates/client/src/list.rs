@@ -1,0 +1,79 @@
+//! Lists.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::call::encode;
+use crate::error::Error;
+
+/// What to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListParams {
+    /// Label selector in its string form.
+    pub label_selector: String,
+    /// Field selector in its string form.
+    pub field_selector: String,
+    /// Resource version; empty asks for the newest state, `0` for any.
+    pub resource_version: String,
+    /// At most so many items, 0 for all.
+    pub limit: u64,
+    /// Where an earlier list stopped.
+    pub continue_token: String,
+}
+
+impl ListParams {
+    /// The query with its `?`, empty when there is none.
+    pub(crate) fn query(&self) -> String {
+        let limit = if self.limit == 0 { String::new() } else { self.limit.to_string() };
+        join_query(&[
+            ("labelSelector", &self.label_selector),
+            ("fieldSelector", &self.field_selector),
+            ("resourceVersion", &self.resource_version),
+            ("limit", &limit),
+            ("continue", &self.continue_token),
+        ])
+    }
+}
+
+pub(crate) fn join_query(pairs: &[(&str, &str)]) -> String {
+    let parts: Vec<String> =
+        pairs.iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| format!("{k}={}", encode(v))).collect();
+    if parts.is_empty() { String::new() } else { format!("?{}", parts.join("&")) }
+}
+
+/// A list and the version of the state it shows.
+#[derive(Debug, Clone)]
+pub struct List<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// The state's version, from where to watch.
+    pub resource_version: String,
+    /// Where to go on, empty at the end.
+    pub continue_token: String,
+}
+
+#[derive(Deserialize)]
+#[serde(bound = "T: DeserializeOwned")]
+struct Wire<T> {
+    #[serde(default)]
+    metadata: WireMeta,
+    items: Option<Vec<T>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct WireMeta {
+    resource_version: String,
+    r#continue: String,
+}
+
+impl<T: DeserializeOwned> List<T> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let wire: Wire<T> = serde_json::from_slice(bytes).map_err(Error::Decode)?;
+        Ok(Self {
+            items: wire.items.unwrap_or_default(),
+            resource_version: wire.metadata.resource_version,
+            continue_token: wire.metadata.r#continue,
+        })
+    }
+}

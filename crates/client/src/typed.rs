@@ -1,0 +1,117 @@
+//! Requests on typed kinds.
+
+use api::Kind;
+use bytes::Bytes;
+use http::Method;
+use meta::Object;
+use serde_json::Value;
+
+use crate::call::{Client, DeleteOptions, PatchKind, Resource};
+use crate::error::Error;
+use crate::list::{List, ListParams};
+use crate::watch::{WatchParams, WatchStream};
+
+fn scope(namespace: &str) -> Option<&str> {
+    Some(namespace).filter(|ns| !ns.is_empty())
+}
+
+fn typed<T: Kind>(object: Object) -> Result<T, Error> {
+    api::from_object(object).map_err(|e| Error::Decode(e.source))
+}
+
+fn tree<T: Kind>(object: &T) -> Result<Object, Error> {
+    api::to_object(object).map_err(|e| Error::Decode(e.source))
+}
+
+/// In all of these, an empty namespace means all namespaces, or a cluster-scoped object; every call can
+/// fail as [`Error`] says.
+#[allow(clippy::missing_errors_doc, reason = "said once for all, above")]
+impl Client {
+    /// Reads an object.
+    pub async fn get<T: Kind>(&self, namespace: &str, name: &str) -> Result<T, Error> {
+        let of = T::gvr();
+        typed(self.get_object(&Resource { gvr: &of, namespace: scope(namespace) }, name).await?)
+    }
+
+    /// Lists objects.
+    pub async fn list<T: Kind>(&self, namespace: &str, params: &ListParams) -> Result<List<T>, Error> {
+        let path = format!("{}{}", T::gvr().path(scope(namespace)), params.query());
+        List::decode(&self.call(Method::GET, &path, None, Bytes::new()).await?)
+    }
+
+    /// Creates an object in the namespace it names.
+    pub async fn create<T: Kind>(&self, object: &T) -> Result<T, Error> {
+        let of = T::gvr();
+        let of = Resource { gvr: &of, namespace: scope(object.namespace()) };
+        typed(self.create_object(&of, &tree(object)?).await?)
+    }
+
+    /// Replaces an object.
+    pub async fn update<T: Kind>(&self, object: &T) -> Result<T, Error> {
+        self.update_part(object, "").await
+    }
+
+    /// Replaces an object's status.
+    pub async fn update_status<T: Kind>(&self, object: &T) -> Result<T, Error> {
+        self.update_part(object, "status").await
+    }
+
+    async fn update_part<T: Kind>(&self, object: &T, subresource: &str) -> Result<T, Error> {
+        let of = T::gvr();
+        let of = Resource { gvr: &of, namespace: scope(object.namespace()) };
+        typed(self.update_object(&of, subresource, &tree(object)?).await?)
+    }
+
+    /// Patches an object.
+    pub async fn patch<T: Kind>(
+        &self,
+        namespace: &str,
+        name: &str,
+        kind: &PatchKind,
+        patch: &Value,
+    ) -> Result<T, Error> {
+        self.patch_part(namespace, name, "", kind, patch).await
+    }
+
+    /// Patches an object's status.
+    pub async fn patch_status<T: Kind>(
+        &self,
+        namespace: &str,
+        name: &str,
+        kind: &PatchKind,
+        patch: &Value,
+    ) -> Result<T, Error> {
+        self.patch_part(namespace, name, "status", kind, patch).await
+    }
+
+    async fn patch_part<T: Kind>(
+        &self,
+        namespace: &str,
+        name: &str,
+        subresource: &str,
+        kind: &PatchKind,
+        patch: &Value,
+    ) -> Result<T, Error> {
+        let of = T::gvr();
+        let of = Resource { gvr: &of, namespace: scope(namespace) };
+        typed(self.patch_object(&of, name, subresource, kind, patch).await?)
+    }
+
+    /// Deletes an object.
+    pub async fn delete<T: Kind>(
+        &self,
+        namespace: &str,
+        name: &str,
+        options: &DeleteOptions,
+    ) -> Result<(), Error> {
+        let of = T::gvr();
+        let of = Resource { gvr: &of, namespace: scope(namespace) };
+        self.delete_object(&of, name, options).await.map(drop)
+    }
+
+    /// Watches objects.
+    pub async fn watch<T: Kind>(&self, namespace: &str, params: &WatchParams) -> Result<WatchStream<T>, Error> {
+        let of = T::gvr();
+        self.watch_raw(&Resource { gvr: &of, namespace: scope(namespace) }, params).await
+    }
+}
