@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
 use http::{Method, StatusCode, header};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use meta::{GroupVersionResource, Object, Status};
 use serde_json::{Value, json};
 
@@ -157,22 +158,25 @@ impl Client {
     ///
     /// # Errors
     /// The server could not be reached, or answered with a failure.
-    pub async fn call(
-        &self,
+    pub fn call<'a>(
+        &'a self,
         method: Method,
-        path_and_query: &str,
-        content_type: Option<&str>,
+        path_and_query: &'a str,
+        content_type: Option<&'a str>,
         payload: Bytes,
-    ) -> Result<Bytes, Error> {
-        let exchange = async {
+    ) -> BoxFuture<'a, Result<Bytes, Error>> {
+        let exchange = async move {
             let answer = self.raw(method, path_and_query, content_type, "application/json", payload).await?;
             let status = answer.status();
             let bytes = read_all(answer.into_body()).await?;
             if status.is_success() { Ok(bytes) } else { Err(failure(status, &bytes)) }
         };
-        rt::time::timeout(CALL_TIMEOUT, exchange).await.map_err(|e| {
-            Error::Transport(crate::TransportError::new("wait for the answer", e))
-        })?
+        // Boxed: one type for all callers keeps their futures small and quick to compile.
+        Box::pin(async move {
+            rt::time::timeout(CALL_TIMEOUT, exchange).await.map_err(|e| {
+                Error::Transport(crate::TransportError::new("wait for the answer", e))
+            })?
+        })
     }
 
     async fn send_json(&self, method: Method, path: &str, value: &Value) -> Result<Object, Error> {
@@ -330,10 +334,18 @@ pub(crate) fn encode(text: &str) -> String {
     out
 }
 
-async fn read_all(body: Body) -> Result<Bytes, Error> {
-    let collected = Limited::new(body, MAX_ANSWER).collect().await;
-    let collected = collected.map_err(|e| Error::Transport(crate::TransportError::new("read the answer", e)))?;
-    Ok(collected.to_bytes())
+async fn read_all(mut body: Body) -> Result<Bytes, Error> {
+    let fail = |e| Error::Transport(crate::TransportError { operation: "read the answer", source: e });
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame.map_err(fail)?.into_data() {
+            if whole.len() + data.len() > MAX_ANSWER {
+                return Err(fail("the answer exceeds the size limit".into()));
+            }
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(whole.freeze())
 }
 
 fn failure(code: StatusCode, bytes: &[u8]) -> Error {

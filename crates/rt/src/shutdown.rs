@@ -39,7 +39,15 @@ impl Shutdown {
     }
 
     /// Runs a future until it is done or the stop comes; `None` when stopped.
-    pub async fn run<F: Future>(&self, future: F) -> Option<F::Output> {
-        self.0.run_until_cancelled(future).await
+    pub fn run<F: Future>(&self, future: F) -> impl Future<Output = Option<F::Output>> + use<F> {
+        // An owned wait: a borrowed one makes the future's `Send` hard for the compiler to prove.
+        let cancelled = self.0.clone().cancelled_owned();
+        async move {
+            tokio::select! {
+                biased;
+                () = cancelled => None,
+                output = future => Some(output),
+            }
+        }
     }
 }

@@ -1,0 +1,218 @@
+//! One kind, listed and watched into a cache.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::Kind;
+use client::{Client, Error, ListParams, WatchEvent, WatchParams};
+use parking_lot::Mutex;
+use rt::sync::watch;
+use rt::{Backoff, HashSet, Shutdown};
+
+use crate::cache::{Cache, Delta};
+
+/// Which objects of a kind.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Scope {
+    /// Namespace, empty for all.
+    pub namespace: String,
+    /// Label selector in its string form.
+    pub label_selector: String,
+    /// Field selector in its string form.
+    pub field_selector: String,
+}
+
+type Handler<T> = Box<dyn Fn(&Delta<T>) + Send + Sync>;
+
+struct Shared<T> {
+    cache: Cache<T>,
+    // Held while handlers run, so that a handler added late sees each object once.
+    handlers: Mutex<Vec<Handler<T>>>,
+    synced: watch::Sender<bool>,
+    scope: Scope,
+}
+
+/// A shared cache of one kind and its handlers. Clones share it.
+pub struct Informer<T> {
+    shared: Arc<Shared<T>>,
+}
+
+impl<T> Clone for Informer<T> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<T: Kind> Informer<T> {
+    pub(crate) fn new(scope: Scope) -> Self {
+        let shared = Shared { cache: Cache::new(), handlers: Mutex::default(), synced: watch::Sender::new(false), scope };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The cache.
+    pub fn cache(&self) -> &Cache<T> {
+        &self.shared.cache
+    }
+
+    /// Adds an index; see [`Cache::by_index`].
+    pub fn add_index(&self, name: &'static str, values: impl Fn(&T) -> Vec<String> + Send + Sync + 'static) {
+        self.shared.cache.add_index(name, Box::new(values));
+    }
+
+    /// Adds a handler. It is first told of all objects there are as added, then of each change in order.
+    /// It runs in the informer's task: it must be short and must not wait.
+    pub fn add_handler(&self, handler: impl Fn(&Delta<T>) + Send + Sync + 'static) {
+        let mut handlers = self.shared.handlers.lock();
+        for object in self.shared.cache.list() {
+            handler(&Delta::Added(object));
+        }
+        handlers.push(Box::new(handler));
+    }
+
+    /// Whether the first list is in the cache and the handlers have seen it.
+    pub fn has_synced(&self) -> bool {
+        *self.shared.synced.borrow()
+    }
+
+    /// Waits for the first list; ends as well when the informer is dropped.
+    pub async fn synced(&self) {
+        // The sender lives in `shared`, which this handle keeps alive, so the wait ends with success.
+        let _ = self.shared.synced.subscribe().wait_for(|synced| *synced).await;
+    }
+
+    /// Lists and watches until told to stop. Failures are retried with back-off.
+    pub async fn run(self, client: Client, shutdown: Shutdown) {
+        shutdown.run(async move { self.list_and_watch(client).await }).await;
+    }
+
+    async fn list_and_watch(&self, client: Client) {
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5)).with_jitter(0.2);
+        // Any state will do at first; after an expiry only the newest.
+        let mut from = "0".to_owned();
+        loop {
+            match self.list(&client, &from).await {
+                Ok(version) => {
+                    backoff.reset();
+                    self.watch(&client, version, &mut backoff).await;
+                    from.clear();
+                }
+                Err(error) => {
+                    self.report("cannot list", &error);
+                    if error.is_expired() {
+                        from.clear();
+                    }
+                    rt::time::sleep(backoff.next_delay()).await;
+                }
+            }
+        }
+    }
+
+    async fn list(&self, client: &Client, from: &str) -> Result<String, Error> {
+        let scope = &self.shared.scope;
+        let params = ListParams {
+            label_selector: scope.label_selector.clone(),
+            field_selector: scope.field_selector.clone(),
+            resource_version: from.to_owned(),
+            ..ListParams::default()
+        };
+        let list = client.list::<T>(&scope.namespace, &params).await?;
+        self.replace(list.items);
+        self.shared.synced.send_replace(true);
+        Ok(list.resource_version)
+    }
+
+    /// Follows the watch until the version is too old to go on from.
+    async fn watch(&self, client: &Client, mut version: String, backoff: &mut Backoff) {
+        loop {
+            match self.follow(client, &mut version, backoff).await {
+                Ok(()) => {}
+                Err(error) if error.is_expired() => {
+                    tracing::debug!(kind = T::KIND, "watch expired, listing again");
+                    return;
+                }
+                Err(error) => {
+                    self.report("watch broke", &error);
+                    rt::time::sleep(backoff.next_delay()).await;
+                }
+            }
+        }
+    }
+
+    async fn follow(&self, client: &Client, version: &mut String, backoff: &mut Backoff) -> Result<(), Error> {
+        let scope = &self.shared.scope;
+        let params = WatchParams {
+            label_selector: scope.label_selector.clone(),
+            field_selector: scope.field_selector.clone(),
+            resource_version: version.clone(),
+            // Spread over 5 to 10 minutes, so that streams do not all end at once.
+            timeout_seconds: 300 + rt::rand::below(300),
+            ..WatchParams::default()
+        };
+        let mut stream = client.watch::<T>(&scope.namespace, &params).await?;
+        while let Some(event) = stream.next().await? {
+            backoff.reset();
+            match event {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                    object.resource_version().clone_into(version);
+                    self.upsert(object);
+                }
+                WatchEvent::Deleted(object) => {
+                    object.resource_version().clone_into(version);
+                    self.delete(object);
+                }
+                WatchEvent::Bookmark { resource_version, .. } => *version = resource_version,
+            }
+        }
+        Ok(())
+    }
+
+    fn report(&self, what: &'static str, error: &Error) {
+        match error {
+            Error::Transport(_) => {
+                tracing::debug!(kind = T::KIND, error = error.chain(), what, "informer retries");
+            }
+            _ => tracing::warn!(kind = T::KIND, error = error.chain(), what, "informer retries"),
+        }
+    }
+
+    fn replace(&self, objects: Vec<T>) {
+        let mut gone: HashSet<String> = self.shared.cache.keys().into_iter().collect();
+        for object in objects {
+            gone.remove(&object.key());
+            self.upsert(object);
+        }
+        let handlers = self.shared.handlers.lock();
+        for key in gone {
+            if let Some(old) = self.shared.cache.remove(&key) {
+                let delta = Delta::Deleted(old);
+                handlers.iter().for_each(|handler| handler(&delta));
+            }
+        }
+    }
+
+    fn upsert(&self, mut object: T) {
+        // Nobody reads who manages a field, and it is half of a small object's size.
+        object.metadata_mut().managed_fields = None;
+        let object = Arc::new(object);
+        let handlers = self.shared.handlers.lock();
+        let replaced = self.shared.cache.get_key(&object.key()).filter(|old| old.uid() != object.uid());
+        if let Some(old) = replaced {
+            // Deleted and made again while we did not look.
+            self.shared.cache.remove(&old.key());
+            let delta = Delta::Deleted(old);
+            handlers.iter().for_each(|handler| handler(&delta));
+        }
+        if let Some(delta) = self.shared.cache.upsert(object) {
+            handlers.iter().for_each(|handler| handler(&delta));
+        }
+    }
+
+    fn delete(&self, mut object: T) {
+        object.metadata_mut().managed_fields = None;
+        let handlers = self.shared.handlers.lock();
+        if self.shared.cache.remove(&object.key()).is_some() {
+            let delta = Delta::Deleted(Arc::new(object));
+            handlers.iter().for_each(|handler| handler(&delta));
+        }
+    }
+}
