@@ -1,0 +1,4 @@
+//! The group `admissionregistration.k8s.io`.
+
+pub mod policy;
+pub mod webhook;

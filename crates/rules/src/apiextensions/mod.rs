@@ -1,0 +1,4 @@
+//! The groups `apiextensions.k8s.io` and `apiregistration.k8s.io`.
+
+pub mod api_service;
+pub mod custom_resource_definition;

@@ -1,0 +1,4 @@
+//! The group `autoscaling`.
+
+pub mod convert;
+pub mod horizontal_pod_autoscaler;

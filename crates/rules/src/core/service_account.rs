@@ -1,0 +1,6 @@
+//! ServiceAccount.
+
+use crate::Rules;
+
+/// Rules of the kind; it has no defaults.
+pub const RULES: Rules = Rules::NONE;

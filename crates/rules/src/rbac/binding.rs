@@ -1,0 +1,18 @@
+//! RoleBinding and ClusterRoleBinding.
+
+use crate::{Defaults, Rules, Tree};
+
+/// The API group.
+pub const GROUP: &str = "rbac.authorization.k8s.io";
+
+/// Rules of both kinds.
+pub const RULES: Rules = Rules { default, ..Rules::NONE };
+
+fn default(body: &mut Tree) {
+    body.make("roleRef").default_str("apiGroup", GROUP);
+    for subject in body.each("subjects") {
+        if matches!(subject.text("kind"), "User" | "Group") {
+            subject.default_str("apiGroup", GROUP);
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The group `rbac.authorization.k8s.io`.
+
+pub mod binding;
+pub mod role;

@@ -1,0 +1,6 @@
+//! Role and ClusterRole.
+
+use crate::Rules;
+
+/// Rules of the kind; it has no defaults.
+pub const RULES: Rules = Rules::NONE;

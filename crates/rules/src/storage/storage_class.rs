@@ -1,0 +1,11 @@
+//! StorageClass.
+
+use crate::{Defaults, Rules, Tree};
+
+/// Rules of the kind.
+pub const RULES: Rules = Rules { default, ..Rules::NONE };
+
+fn default(body: &mut Tree) {
+    body.default_value("reclaimPolicy", "Delete");
+    body.default_value("volumeBindingMode", "Immediate");
+}
