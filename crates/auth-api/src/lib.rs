@@ -4,10 +4,12 @@
 
 mod attributes;
 mod authenticator;
+mod lookup;
 mod token;
 mod user;
 
 pub use attributes::{Attributes, Authorizer, AuthorizerError, Decision, ResourceRule, NonResourceRule, Rules};
 pub use authenticator::{Authenticated, AuthenticationError, Authenticator, Credentials};
+pub use lookup::{Edit, Lookup, ObjectEvent};
 pub use token::{BoundObject, ServiceAccountTokenIssuer, TokenClaims, TokenError};
 pub use user::{UserInfo, groups, users};
