@@ -1,1 +1,11 @@
 //! The table of every built-in type's fields, and the codecs it drives.
+//!
+//! [`table`](TypeRef) holds facts generated from upstream by `cargo xtask schema`; [`codec`] turns protobuf, JSON and
+//! YAML into each other by it, with Go's rules for zero values, pointers and `omitempty`. Those rules live here and
+//! nowhere else.
+
+pub mod codec;
+mod generated;
+mod table;
+
+pub use table::{Card, Elem, Field, KindRef, ListType, TypeRef, kinds, type_by_gvk, type_by_name, types};
