@@ -1,1 +1,16 @@
 //! HTTP/1.1, HTTP/2, TLS and upgrades.
+//!
+//! A [`Service`] answers requests, wherever they come from: a plain or TLS listener ([`serve`]), or a function call in the
+//! same process. Nothing here knows Kubernetes.
+
+mod body;
+mod gzip;
+mod listener;
+mod tls;
+mod tunnel;
+
+pub use body::{Body, BoxError, channel, empty, full, read_all, ReadError, Sender};
+pub use gzip::compress;
+pub use listener::{Bound, ConnInfo, Service, bind, serve};
+pub use tls::{TlsConfig, TlsError, TlsSource};
+pub use tunnel::{splice, upgrade};
