@@ -1,0 +1,626 @@
+//! Transactions as nfnetlink batches: statements become the kernel's register expressions.
+
+use super::*;
+use crate::netlink::msg::{Msg, ip_bytes};
+use ipnet::IpNet;
+use std::net::SocketAddr;
+
+const SUBSYS: u16 = 10 << 8;
+const NFNL_MSG_BATCH_BEGIN: u16 = 16;
+const NFNL_MSG_BATCH_END: u16 = 17;
+const NEWTABLE: u16 = SUBSYS;
+const DELTABLE: u16 = SUBSYS | 2;
+const NEWCHAIN: u16 = SUBSYS | 3;
+const DELCHAIN: u16 = SUBSYS | 5;
+const NEWRULE: u16 = SUBSYS | 6;
+const DELRULE: u16 = SUBSYS | 8;
+const NEWSET: u16 = SUBSYS | 9;
+const DELSET: u16 = SUBSYS | 11;
+const NEWSETELEM: u16 = SUBSYS | 12;
+const DELSETELEM: u16 = SUBSYS | 14;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_APPEND: u16 = 0x800;
+const NLM_F_CREATE: u16 = 0x400;
+
+const SET_ANONYMOUS: u32 = 1;
+const SET_CONSTANT: u32 = 2;
+const SET_MAP: u32 = 8;
+const SET_TIMEOUT: u32 = 0x10;
+const SET_EVAL: u32 = 0x20;
+const DATA_VERDICT: u32 = 0xffff_ff00;
+
+/// Bytes of elements per message, below what one attribute can carry.
+const ELEMENT_CHUNK: usize = 200;
+
+/// The verdict register and the first data register; further ones count in words of four bytes.
+const REG_VERDICT: u32 = 0;
+const REG_1: u32 = 1;
+const REG32_00: u32 = 8;
+
+/// The register `words` words into the register file.
+fn reg(words: u32) -> u32 {
+    if words == 0 { REG_1 } else { REG32_00 + words }
+}
+
+/// A batch under construction. `index` of each message leads back to the command it came from.
+pub(super) struct Encoder {
+    family: Family,
+    table: String,
+    bytes: Vec<u8>,
+    seq: u32,
+    next_set_id: u32,
+    /// For every sequence number from 1: the command's index.
+    pub origin: Vec<usize>,
+}
+
+/// Encodes a transaction: the bytes, and for each sequence number (from 1) the command that it serves.
+pub(super) fn encode(transaction: &Transaction) -> (Vec<u8>, Vec<usize>) {
+    let mut e = Encoder {
+        family: transaction.family,
+        table: transaction.table.clone(),
+        bytes: Vec::with_capacity(4096),
+        seq: 0,
+        next_set_id: 0,
+        origin: Vec::new(),
+    };
+    e.bytes.extend(Msg::new(NFNL_MSG_BATCH_BEGIN, NLM_F_REQUEST).raw(&[0, 0, 0, 10]).finish(0, 0));
+    for (index, command) in transaction.commands.iter().enumerate() {
+        e.command(index, command);
+    }
+    e.bytes.extend(Msg::new(NFNL_MSG_BATCH_END, NLM_F_REQUEST).raw(&[0, 0, 0, 10]).finish(0, 0));
+    (e.bytes, e.origin)
+}
+
+/// A user-data item: type, length, value.
+fn user_data(items: &[(u8, Vec<u8>)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (kind, value) in items {
+        let value = &value[..value.len().min(255)];
+        out.extend([*kind, value.len() as u8]);
+        out.extend(value);
+    }
+    out
+}
+
+fn comment_bytes(comment: &str) -> Vec<u8> {
+    let mut cut = comment.len().min(250);
+    while !comment.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    let mut bytes = comment.as_bytes()[..cut].to_vec();
+    bytes.push(0);
+    bytes
+}
+
+impl Encoder {
+    fn message(&self, kind: u16, flags: u16) -> Msg {
+        Msg::new(kind, flags | NLM_F_REQUEST).raw(&[self.family.number(), 0, 0, 0])
+    }
+
+    fn send(&mut self, index: usize, msg: Msg) {
+        self.seq += 1;
+        self.origin.push(index);
+        self.bytes.extend(msg.finish(self.seq, 0));
+    }
+
+    fn command(&mut self, index: usize, command: &Command) {
+        match command {
+            Command::AddTable { comment } => {
+                let mut m = self.message(NEWTABLE, NLM_F_CREATE);
+                m.str(1, &self.table);
+                m.be32(2, 0);
+                if !comment.is_empty() {
+                    m.attr(6, &user_data(&[(0, comment_bytes(comment))]));
+                }
+                self.send(index, m);
+            }
+            Command::DeleteTable => {
+                let mut m = self.message(DELTABLE, 0);
+                m.str(1, &self.table);
+                self.send(index, m);
+            }
+            Command::AddChain(chain) => self.add_chain(index, chain),
+            Command::FlushChain(name) => self.two_names(index, DELRULE, name),
+            Command::DeleteChain(name) => {
+                let mut m = self.message(DELCHAIN, 0);
+                m.str(1, &self.table);
+                m.str(3, name);
+                self.send(index, m);
+            }
+            Command::AddRule { chain, rule } => self.add_rule(index, chain, rule),
+            Command::AddSet(set) => self.add_set(index, set),
+            Command::DeleteSet(name) => self.two_names(index, DELSET, name),
+            Command::FlushSet(name) => self.two_names(index, DELSETELEM, name),
+            Command::AddElements { set, elements } => {
+                for chunk in elements.chunks(ELEMENT_CHUNK) {
+                    let encoded: Vec<_> = chunk.iter().map(|e| self.element(e)).collect();
+                    self.elements(index, NEWSETELEM, set, None, encoded);
+                }
+            }
+            Command::DeleteElements { set, keys } => {
+                for chunk in keys.chunks(ELEMENT_CHUNK) {
+                    let encoded = chunk.iter().map(|k| RawElement { key: key_bytes(k), data: None, comment: String::new() }).collect();
+                    self.elements(index, DELSETELEM, set, None, encoded);
+                }
+            }
+        }
+    }
+
+    /// Messages that carry a table and one more name as attributes 1 and 2.
+    fn two_names(&mut self, index: usize, kind: u16, name: &str) {
+        let mut m = self.message(kind, 0);
+        m.str(1, &self.table);
+        m.str(2, name);
+        self.send(index, m);
+    }
+
+    fn add_chain(&mut self, index: usize, chain: &Chain) {
+        let mut m = self.message(NEWCHAIN, NLM_F_CREATE);
+        m.str(1, &self.table);
+        m.str(3, &chain.name);
+        if let Some((kind, hook, priority)) = chain.base {
+            let number = match hook {
+                Hook::Prerouting => 0,
+                Hook::Input => 1,
+                Hook::Forward => 2,
+                Hook::Output => 3,
+                Hook::Postrouting => 4,
+            };
+            m.nest(4, |m| {
+                m.be32(1, number);
+                m.be32(2, priority as u32);
+            });
+            m.be32(5, 1); // policy accept
+            m.str(7, if kind == ChainKind::Nat { "nat" } else { "filter" });
+        }
+        self.send(index, m);
+    }
+
+    fn add_set(&mut self, index: usize, set: &Set) {
+        self.next_set_id += 1;
+        let mut m = self.message(NEWSET, NLM_F_CREATE);
+        m.str(1, &self.table);
+        m.str(2, &set.name);
+        let mut flags = 0;
+        if set.verdicts {
+            flags |= SET_MAP;
+        }
+        if set.timeout_seconds.is_some() {
+            flags |= SET_TIMEOUT | SET_EVAL;
+        }
+        m.be32(3, flags);
+        let (id, len) = concat_type(&set.key, self.family);
+        m.be32(4, id);
+        m.be32(5, len);
+        if set.verdicts {
+            m.be32(6, DATA_VERDICT);
+            m.be32(7, 16);
+        }
+        m.be32(10, self.next_set_id);
+        if let Some(seconds) = set.timeout_seconds {
+            m.be64(11, u64::from(seconds) * 1000);
+        }
+        if !set.comment.is_empty() {
+            // Types of user data on sets: 0 is the key's byte order (2: big endian), 7 the comment.
+            m.attr(13, &user_data(&[(0, 2u32.to_ne_bytes().to_vec()), (7, comment_bytes(&set.comment))]));
+        }
+        self.send(index, m);
+    }
+
+    fn element(&self, element: &Element) -> RawElement {
+        RawElement {
+            key: key_bytes(&element.key),
+            data: element.verdict.clone().map(RawData::Verdict),
+            comment: element.comment.clone(),
+        }
+    }
+
+    fn elements(&mut self, index: usize, kind: u16, set: &str, id: Option<u32>, elements: Vec<RawElement>) {
+        let flags = if kind == NEWSETELEM { NLM_F_CREATE } else { 0 };
+        let mut m = self.message(kind, flags);
+        m.str(1, &self.table);
+        m.str(2, set);
+        if let Some(id) = id {
+            m.be32(4, id);
+        }
+        m.nest(3, |m| {
+            for element in &elements {
+                m.nest(1, |m| {
+                    m.nest(1, |m| m.attr(1, &element.key));
+                    match &element.data {
+                        Some(RawData::Verdict(verdict)) => m.nest(2, |m| verdict_data(m, verdict)),
+                        Some(RawData::Bytes(bytes)) => m.nest(2, |m| m.attr(1, bytes)),
+                        None => {}
+                    }
+                    if !element.comment.is_empty() {
+                        m.attr(6, &user_data(&[(0, comment_bytes(&element.comment))]));
+                    }
+                });
+            }
+        });
+        self.send(index, m);
+    }
+
+    /// An anonymous map keyed by 0..n for `numgen`; returns its id within the batch.
+    fn anonymous_map(&mut self, index: usize, data: Vec<RawData>, data_type: u32, data_len: u32) -> u32 {
+        self.next_set_id += 1;
+        let id = self.next_set_id;
+        let mut m = self.message(NEWSET, NLM_F_CREATE);
+        m.str(1, &self.table);
+        m.str(2, "__map%d");
+        m.be32(3, SET_ANONYMOUS | SET_CONSTANT | SET_MAP);
+        m.be32(4, DataType::Integer.id(self.family));
+        m.be32(5, 4);
+        m.be32(6, data_type);
+        m.be32(7, data_len);
+        m.nest(9, |m| m.be32(1, data.len() as u32));
+        m.be32(10, id);
+        // Without the key's byte order (1: host) `nft list` shows the numbers swapped.
+        m.attr(13, &user_data(&[(0, 1u32.to_ne_bytes().to_vec())]));
+        self.send(index, m);
+        let elements: Vec<_> = (0u32..)
+            .zip(data)
+            .map(|(i, data)| RawElement { key: i.to_ne_bytes().to_vec(), data: Some(data), comment: String::new() })
+            .collect();
+        let mut rest = elements.into_iter().peekable();
+        while rest.peek().is_some() {
+            let chunk = rest.by_ref().take(ELEMENT_CHUNK).collect();
+            self.elements(index, NEWSETELEM, "__map%d", Some(id), chunk);
+        }
+        id
+    }
+
+    fn add_rule(&mut self, index: usize, chain: &str, rule: &Rule) {
+        // Anonymous maps come before the rule that binds them.
+        let mut maps = Vec::new();
+        for stmt in &rule.stmts {
+            match stmt {
+                Stmt::RandomVerdict(all) => {
+                    let data = all.iter().cloned().map(RawData::Verdict).collect();
+                    maps.push(self.anonymous_map(index, data, DATA_VERDICT, 16));
+                }
+                Stmt::RandomDnat(all) => {
+                    let (id, len) = concat_type(&[DataType::Addr, DataType::Port], self.family);
+                    let data = all.iter().map(|a| RawData::Bytes(socket_bytes(a))).collect();
+                    maps.push(self.anonymous_map(index, data, id, len));
+                }
+                _ => {}
+            }
+        }
+        let mut maps = maps.into_iter();
+        let mut m = self.message(NEWRULE, NLM_F_CREATE | NLM_F_APPEND);
+        m.str(1, &self.table);
+        m.str(2, chain);
+        m.nest(4, |m| {
+            for stmt in &rule.stmts {
+                let map = matches!(stmt, Stmt::RandomVerdict(_) | Stmt::RandomDnat(_)).then(|| maps.next()).flatten();
+                statement(m, stmt, self.family, map);
+            }
+        });
+        if !rule.comment.is_empty() {
+            m.attr(7, &user_data(&[(0, comment_bytes(&rule.comment))]));
+        }
+        self.send(index, m);
+    }
+}
+
+struct RawElement {
+    key: Vec<u8>,
+    data: Option<RawData>,
+    comment: String,
+}
+
+enum RawData {
+    Verdict(Verdict),
+    Bytes(Vec<u8>),
+}
+
+/// Type number and length of a key; a concatenation packs six bits per field and pads each to a word.
+fn concat_type(fields: &[DataType], family: Family) -> (u32, u32) {
+    if let [one] = fields {
+        return (one.id(family), one.len(family));
+    }
+    fields.iter().fold((0, 0), |(id, len), field| ((id << 6) | field.id(family), len + field.len(family).next_multiple_of(4)))
+}
+
+fn key_bytes(key: &[Value]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for value in key {
+        match value {
+            Value::Addr(ip) => out.extend(ip_bytes(*ip)),
+            Value::Proto(proto) => out.push(proto.number()),
+            Value::Port(port) => out.extend(port.to_be_bytes()),
+        }
+        if key.len() > 1 {
+            out.resize(out.len().next_multiple_of(4), 0);
+        }
+    }
+    out
+}
+
+fn socket_bytes(addr: &SocketAddr) -> Vec<u8> {
+    let mut out = ip_bytes(addr.ip());
+    out.extend(addr.port().to_be_bytes());
+    out.extend([0, 0]);
+    out
+}
+
+fn verdict_data(m: &mut Msg, verdict: &Verdict) {
+    let (code, chain): (i32, Option<&str>) = match verdict {
+        Verdict::Accept => (1, None),
+        Verdict::Drop => (0, None),
+        Verdict::Return => (-5, None),
+        Verdict::Jump(chain) => (-3, Some(chain)),
+        Verdict::Goto(chain) => (-4, Some(chain)),
+    };
+    m.nest(2, |m| {
+        m.be32(1, code as u32);
+        if let Some(chain) = chain {
+            m.str(2, chain);
+        }
+    });
+}
+
+fn expr(m: &mut Msg, name: &str, fill: impl FnOnce(&mut Msg)) {
+    m.nest(1, |m| {
+        m.str(1, name);
+        m.nest(2, fill);
+    });
+}
+
+fn meta_load(m: &mut Msg, key: u32, dreg: u32) {
+    expr(m, "meta", |m| {
+        m.be32(1, dreg);
+        m.be32(2, key);
+    });
+}
+
+/// `base`: 1 network header, 2 transport header.
+fn payload(m: &mut Msg, base: u32, offset: u32, len: u32, dreg: u32) {
+    expr(m, "payload", |m| {
+        m.be32(1, dreg);
+        m.be32(2, base);
+        m.be32(3, offset);
+        m.be32(4, len);
+    });
+}
+
+fn cmp(m: &mut Msg, op: Op, sreg: u32, value: &[u8]) {
+    expr(m, "cmp", |m| {
+        m.be32(1, sreg);
+        m.be32(2, if op == Op::Is { 0 } else { 1 });
+        m.nest(3, |m| m.attr(1, value));
+    });
+}
+
+fn bitwise(m: &mut Msg, mask: &[u8], xor: &[u8]) {
+    expr(m, "bitwise", |m| {
+        m.be32(1, REG_1);
+        m.be32(2, REG_1);
+        m.be32(3, mask.len() as u32);
+        m.nest(4, |m| m.attr(1, mask));
+        m.nest(5, |m| m.attr(1, xor));
+    });
+}
+
+fn lookup(m: &mut Msg, set: &str, id: Option<u32>, dreg: Option<u32>, op: Op) {
+    expr(m, "lookup", |m| {
+        m.str(1, set);
+        m.be32(2, REG_1);
+        if let Some(dreg) = dreg {
+            m.be32(3, dreg);
+        }
+        if let Some(id) = id {
+            m.be32(4, id);
+        }
+        if op == Op::IsNot {
+            m.be32(5, 1);
+        }
+    });
+}
+
+fn immediate(m: &mut Msg, dreg: u32, value: &[u8]) {
+    expr(m, "immediate", |m| {
+        m.be32(1, dreg);
+        m.nest(2, |m| m.attr(1, value));
+    });
+}
+
+fn load_addr(m: &mut Msg, direction: Direction, family: Family, dreg: u32) {
+    let (offset, len) = match (family, direction) {
+        (Family::Ip, Direction::Source) => (12, 4),
+        (Family::Ip, Direction::Destination) => (16, 4),
+        (Family::Ip6, Direction::Source) => (8, 16),
+        (Family::Ip6, Direction::Destination) => (24, 16),
+    };
+    payload(m, 1, offset, len, dreg);
+}
+
+fn load_fields(m: &mut Msg, fields: &[Field], family: Family) {
+    let mut words = 0;
+    for field in fields {
+        let dreg = reg(words);
+        match field {
+            Field::SourceAddr => load_addr(m, Direction::Source, family, dreg),
+            Field::DestinationAddr => load_addr(m, Direction::Destination, family, dreg),
+            Field::L4Proto => meta_load(m, META_L4PROTO, dreg),
+            Field::DestinationPort => payload(m, 2, 2, 2, dreg),
+        }
+        words += field.words(family);
+    }
+}
+
+const META_MARK: u32 = 3;
+const META_IIFNAME: u32 = 6;
+const META_OIFNAME: u32 = 7;
+const META_L4PROTO: u32 = 16;
+const CT_STATE: u32 = 0;
+const CT_STATUS: u32 = 2;
+const CT_PROTO_DST: u32 = 12;
+const IPS_DST_NAT: u32 = 1 << 5;
+
+fn set_mark(m: &mut Msg, mask: u32, xor: u32) {
+    meta_load(m, META_MARK, REG_1);
+    bitwise(m, &mask.to_ne_bytes(), &xor.to_ne_bytes());
+    expr(m, "meta", |m| {
+        m.be32(2, META_MARK);
+        m.be32(3, REG_1);
+    });
+}
+
+/// Some of the bits in register 1 are set.
+fn any_bit(m: &mut Msg, bits: u32) {
+    bitwise(m, &bits.to_ne_bytes(), &[0; 4]);
+    cmp(m, Op::IsNot, REG_1, &[0; 4]);
+}
+
+fn ct_load(m: &mut Msg, key: u32, direction: Option<u8>) {
+    expr(m, "ct", |m| {
+        m.be32(1, REG_1);
+        m.be32(2, key);
+        if let Some(direction) = direction {
+            m.u8(3, direction);
+        }
+    });
+}
+
+fn link_name(m: &mut Msg, key: u32, op: Op, name: &str) {
+    meta_load(m, key, REG_1);
+    let mut value = name.as_bytes().to_vec();
+    if value.last() == Some(&b'*') {
+        value.pop();
+    } else {
+        value.resize(16, 0);
+    }
+    value.truncate(16);
+    cmp(m, op, REG_1, &value);
+}
+
+fn addr_match(m: &mut Msg, direction: Direction, op: Op, net: &IpNet, family: Family) {
+    load_addr(m, direction, family, REG_1);
+    if net.prefix_len() < net.max_prefix_len() {
+        let mask = ip_bytes(net.netmask());
+        let zero = vec![0; mask.len()];
+        bitwise(m, &mask, &zero);
+    }
+    cmp(m, op, REG_1, &ip_bytes(net.network()));
+}
+
+fn nat(m: &mut Msg, kind: u32, family: Family, port: Option<u32>) {
+    expr(m, "nat", |m| {
+        m.be32(1, kind);
+        m.be32(2, u32::from(family.number()));
+        m.be32(3, REG_1);
+        if let Some(port) = port {
+            m.be32(5, port);
+        }
+    });
+}
+
+fn random(m: &mut Msg, modulus: usize) {
+    expr(m, "numgen", |m| {
+        m.be32(1, REG_1);
+        m.be32(2, modulus as u32);
+        m.be32(3, 1);
+        m.be32(4, 0);
+    });
+}
+
+fn statement(m: &mut Msg, stmt: &Stmt, family: Family, map: Option<u32>) {
+    let addr_words = if family == Family::Ip { 1 } else { 4 };
+    match stmt {
+        Stmt::L4Proto(proto) => {
+            meta_load(m, META_L4PROTO, REG_1);
+            cmp(m, Op::Is, REG_1, &[proto.number()]);
+        }
+        Stmt::Addr(direction, op, net) => addr_match(m, *direction, *op, net, family),
+        Stmt::AddrInSet(direction, op, set) => {
+            load_addr(m, *direction, family, REG_1);
+            lookup(m, set, None, None, *op);
+        }
+        Stmt::Port(direction, op, port) => {
+            payload(m, 2, if *direction == Direction::Source { 0 } else { 2 }, 2, REG_1);
+            cmp(m, *op, REG_1, &port.to_be_bytes());
+        }
+        Stmt::InSet(fields, op, set) => {
+            load_fields(m, fields, family);
+            lookup(m, set, None, None, *op);
+        }
+        Stmt::CtState(bits) => {
+            ct_load(m, CT_STATE, None);
+            any_bit(m, *bits);
+        }
+        Stmt::CtDnat => {
+            ct_load(m, CT_STATUS, None);
+            any_bit(m, IPS_DST_NAT);
+        }
+        Stmt::CtOriginalPort(port) => {
+            ct_load(m, CT_PROTO_DST, Some(0));
+            cmp(m, Op::Is, REG_1, &port.to_be_bytes());
+        }
+        Stmt::FibLocal(direction) => {
+            expr(m, "fib", |m| {
+                m.be32(1, REG_1);
+                m.be32(2, 3);
+                m.be32(3, if *direction == Direction::Source { 1 } else { 2 });
+            });
+            cmp(m, Op::Is, REG_1, &2u32.to_ne_bytes());
+        }
+        Stmt::Mark(bits) => {
+            meta_load(m, META_MARK, REG_1);
+            any_bit(m, *bits);
+        }
+        Stmt::InLink(op, name) => link_name(m, META_IIFNAME, *op, name),
+        Stmt::OutLink(op, name) => link_name(m, META_OIFNAME, *op, name),
+        Stmt::SetMark(bits) => set_mark(m, !bits, *bits),
+        Stmt::ClearMark(bits) => set_mark(m, u32::MAX, *bits),
+        Stmt::Vmap(fields, map) => {
+            load_fields(m, fields, family);
+            lookup(m, map, None, Some(REG_VERDICT), Op::Is);
+        }
+        Stmt::RandomVerdict(all) => {
+            random(m, all.len());
+            lookup(m, "__map%d", map, Some(REG_VERDICT), Op::Is);
+        }
+        Stmt::UpdateSet(direction, set) => {
+            load_addr(m, *direction, family, REG_1);
+            expr(m, "dynset", |m| {
+                m.str(1, set);
+                m.be32(3, 1);
+                m.be32(4, REG_1);
+            });
+        }
+        Stmt::Dnat(addr) => {
+            immediate(m, REG_1, &ip_bytes(addr.ip()));
+            immediate(m, reg(addr_words), &addr.port().to_be_bytes());
+            nat(m, 1, family, Some(reg(addr_words)));
+        }
+        Stmt::RandomDnat(all) => {
+            random(m, all.len());
+            lookup(m, "__map%d", map, Some(REG_1), Op::Is);
+            nat(m, 1, family, Some(reg(addr_words)));
+        }
+        Stmt::Masquerade { fully_random } => expr(m, "masq", |m| {
+            if *fully_random {
+                m.be32(1, 0x10);
+            }
+        }),
+        Stmt::Snat(to) => {
+            immediate(m, REG_1, &ip_bytes(*to));
+            nat(m, 0, family, None);
+        }
+        Stmt::Reject => expr(m, "reject", |m| {
+            m.be32(1, 0);
+            m.u8(2, if family == Family::Ip { 3 } else { 4 });
+        }),
+        Stmt::RejectTcpReset => expr(m, "reject", |m| {
+            m.be32(1, 1);
+            m.u8(2, 0);
+        }),
+        Stmt::Counter => expr(m, "counter", |_| ()),
+        Stmt::Verdict(verdict) => expr(m, "immediate", |m| {
+            m.be32(1, REG_VERDICT);
+            m.nest(2, |m| verdict_data(m, verdict));
+        }),
+    }
+}
