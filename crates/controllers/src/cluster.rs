@@ -1,0 +1,1 @@
+//! Controllers of namespaces, nodes and the rest of the cluster.

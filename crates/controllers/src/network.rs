@@ -1,0 +1,3 @@
+//! Controllers of Services.
+
+pub(crate) mod endpointslice;

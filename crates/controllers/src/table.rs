@@ -1,0 +1,39 @@
+//! The one list of controllers.
+
+use futures::future::BoxFuture;
+
+use crate::frame::Context;
+use crate::workload;
+
+/// A controller.
+pub struct Entry {
+    /// Upstream's name.
+    pub name: &'static str,
+    /// Its service account in `kube-system`.
+    pub service_account: &'static str,
+    /// Name that its events carry.
+    pub component: &'static str,
+    /// Whether `*` includes it.
+    pub default: bool,
+    /// Runs it until its shutdown.
+    pub start: fn(Context) -> BoxFuture<'static, ()>,
+}
+
+macro_rules! entries {
+    ($($name:literal, $account:literal, $component:literal, $default:literal, $run:path;)*) => {
+        /// All controllers.
+        pub static CONTROLLERS: &[Entry] = &[$(Entry {
+            name: $name,
+            service_account: $account,
+            component: $component,
+            default: $default,
+            start: |context| Box::pin($run(context)),
+        }),*];
+    };
+}
+
+entries! {
+    "replicaset-controller", "replicaset-controller", "replicaset-controller", true, workload::replicaset::run;
+    "replicationcontroller-controller", "replication-controller", "replication-controller", true, workload::replicationcontroller::run;
+    "deployment-controller", "deployment-controller", "deployment-controller", true, workload::deployment::run;
+}
