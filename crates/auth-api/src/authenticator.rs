@@ -13,6 +13,8 @@ pub struct Credentials<'a> {
     pub peer_certificates: &'a [Vec<u8>],
     /// All request headers, for the front-proxy.
     pub headers: Option<&'a http::HeaderMap>,
+    /// The URL path, for anonymous access to some paths only.
+    pub path: &'a str,
 }
 
 /// A user, proven.
