@@ -2,3 +2,4 @@
 
 pub mod k8s;
 pub mod pod;
+pub mod spec;
