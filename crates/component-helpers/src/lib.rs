@@ -1,1 +1,7 @@
 //! Predicates, pod requests, quota evaluation and tolerations.
+//!
+//! Pure readings of typed objects that the scheduler, the kubelet and controllers must make alike.
+
+pub mod node_affinity;
+pub mod requests;
+pub mod tolerations;
