@@ -4,16 +4,16 @@ use std::any::TypeId;
 use std::collections::BTreeMap;
 
 use k8s_openapi::{Metadata, NamespaceResourceScope};
-use meta::{GroupVersionKind, GroupVersionResource, Object};
+use meta::{GroupVersionKind, GroupVersionResource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
+use crate::Coded;
 use crate::metav1::{ObjectMeta, OwnerReference};
 
 /// A typed built-in kind with `ObjectMeta`, joined to its names.
 pub trait Kind:
-    Metadata<Ty = ObjectMeta, Scope: 'static> + Serialize + DeserializeOwned + Clone + Send + Sync + 'static
+    Metadata<Ty = ObjectMeta, Scope: 'static> + Coded + Serialize + DeserializeOwned + Clone + Send + Sync + 'static
 {
     /// Group, version and kind.
     fn gvk() -> GroupVersionKind {
@@ -87,51 +87,6 @@ pub trait Kind:
 }
 
 impl<T> Kind for T where
-    T: Metadata<Ty = ObjectMeta, Scope: 'static> + Serialize + DeserializeOwned + Clone + Send + Sync + 'static
+    T: Metadata<Ty = ObjectMeta, Scope: 'static> + Coded + Serialize + DeserializeOwned + Clone + Send + Sync + 'static
 {
-}
-
-/// Bytes or a tree that do not form the kind.
-#[derive(Debug, thiserror::Error)]
-#[error("decode {kind}")]
-pub struct DecodeError {
-    /// The kind that was expected.
-    pub kind: &'static str,
-    /// What was wrong.
-    #[source]
-    pub source: serde_json::Error,
-}
-
-/// Decodes a kind from JSON.
-///
-/// # Errors
-/// The bytes are not JSON of this kind.
-pub fn from_json<T: Kind>(bytes: &[u8]) -> Result<T, DecodeError> {
-    serde_json::from_slice(bytes).map_err(|source| DecodeError { kind: T::KIND, source })
-}
-
-/// Decodes a kind from a tree.
-///
-/// # Errors
-/// The tree is not of this kind.
-pub fn from_value<T: Kind>(value: Value) -> Result<T, DecodeError> {
-    serde_json::from_value(value).map_err(|source| DecodeError { kind: T::KIND, source })
-}
-
-/// Decodes a kind from an object.
-///
-/// # Errors
-/// The object is not of this kind.
-pub fn from_object<T: Kind>(object: Object) -> Result<T, DecodeError> {
-    from_value(Value::Object(object.body))
-}
-
-/// The tree of a typed object, `apiVersion` and `kind` included.
-///
-/// # Errors
-/// A map key that is no string, which no kind has.
-pub fn to_object<T: Kind>(object: &T) -> Result<Object, DecodeError> {
-    let fail = |source| DecodeError { kind: T::KIND, source };
-    let value = serde_json::to_value(object).map_err(fail)?;
-    serde_json::from_value(value).map_err(fail)
 }

@@ -6,6 +6,10 @@
 
 pub mod codec;
 mod generated;
+mod meta_view;
+mod serde_de;
 mod table;
 
+pub use meta_view::{MetaView, OwnerView, field_text, message_field_text, meta_view};
+pub use serde_de::{DeError, Deserializer};
 pub use table::{Card, Elem, Field, KindRef, ListType, TypeRef, kinds, type_by_gvk, type_by_name, types};

@@ -113,6 +113,34 @@ pub fn message_to_json(t: TypeRef, bytes: &[u8], resource_version: u64, out: &mu
     Walk { sink: JsonSink { out }, resource_version: &version }.object(t, bytes, None)
 }
 
+/// One value as a tree.
+pub(crate) fn read_value(elem: Elem, raw: Raw<'_>, depth: usize) -> Result<Value> {
+    let mut walk = Walk { sink: TreeSink::default(), resource_version: "" };
+    walk.value(elem, raw, depth)?;
+    Ok(walk.sink.finish())
+}
+
+/// The text of a scalar with a form of its own; `None` for the zero time.
+pub(crate) fn scalar_text(elem: Elem, bytes: &[u8]) -> Result<Option<String>> {
+    Ok(Some(match elem {
+        Elem::Time => match read_time(bytes)? {
+            Some((seconds, _)) => time_text(seconds),
+            None => return Ok(None),
+        },
+        Elem::MicroTime => match read_time(bytes)? {
+            Some((seconds, nanos)) => micro_time_text(seconds, nanos),
+            None => return Ok(None),
+        },
+        Elem::Duration => format_duration(first_int(bytes)? as i64),
+        Elem::Quantity => quantity(bytes)?,
+        Elem::IntOrString => match int_or_string(bytes)? {
+            Ok(int) => int.to_string(),
+            Err(text) => text,
+        },
+        _ => return Err(Error::Wire("no text form")),
+    }))
+}
+
 /// The text of a resource version; 0 is none.
 pub(super) fn version_text(resource_version: u64) -> String {
     if resource_version == 0 { String::new() } else { resource_version.to_string() }
@@ -287,16 +315,10 @@ impl<S: Sink> Walk<'_, S> {
             Elem::U32 => self.sink.uint(u64::from(raw.int as u32)),
             Elem::U64 => self.sink.uint(raw.int),
             Elem::F64 => self.sink.float(f64::from_bits(raw.int)),
-            Elem::Time => match read_time(raw.bytes)? {
-                Some((seconds, _)) => self.sink.string(&time_text(seconds)),
+            Elem::Time | Elem::MicroTime | Elem::Duration | Elem::Quantity => match scalar_text(elem, raw.bytes)? {
+                Some(text) => self.sink.string(&text),
                 None => self.sink.null(),
             },
-            Elem::MicroTime => match read_time(raw.bytes)? {
-                Some((seconds, nanos)) => self.sink.string(&micro_time_text(seconds, nanos)),
-                None => self.sink.null(),
-            },
-            Elem::Duration => self.sink.string(&format_duration(first_int(raw.bytes)? as i64)),
-            Elem::Quantity => self.sink.string(&quantity(raw.bytes)?),
             Elem::IntOrString => match int_or_string(raw.bytes)? {
                 Ok(int) => self.sink.int(int),
                 Err(text) => self.sink.string(&text),

@@ -32,6 +32,9 @@ pub use yaml::{decode_untyped_yaml, decode_yaml, to_yaml, yaml_to_json};
 
 #[cfg(test)]
 pub(crate) use from_proto::MAX_WIRE_FIELDS;
+pub(crate) use from_proto::{
+    MessageIndex, Occurrences, first_int, map_entry, omitted, quantity, raw_json, read_value, scalar_text,
+};
 
 use crate::table::{TypeRef, lookup};
 

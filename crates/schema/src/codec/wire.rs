@@ -39,6 +39,10 @@ impl<'a> Reader<'a> {
         self.pos
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.pos >= self.bytes.len()
+    }
+
     pub fn varint(&mut self) -> Result<u64> {
         let mut value = 0u64;
         for shift in (0..70).step_by(7) {
