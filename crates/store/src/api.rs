@@ -82,7 +82,7 @@ pub trait Store: Send + Sync + 'static {
     async fn status(&self) -> Result<Status>;
 
     /// Writes a consistent copy of the living keys and leases to a new file, in the format that
-    /// `engine::snapshot::restore` reads, and returns its revision.
+    /// [`crate::engine::snapshot::restore`] reads, and returns its revision.
     ///
     /// # Errors
     /// [`Error::Io`], or the engine's.

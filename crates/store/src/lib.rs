@@ -2,7 +2,7 @@
 //!
 //! One trait, [`Store`], has etcd's semantics: a single revision counter, multi-version keys, atomic
 //! transactions with compares, a watch that replays the log of revisions, leases, compaction. Engines
-//! behind it: `Embedded` (LMDB on disk, or memory for simulation) and `Etcd` (a real cluster over gRPC).
+//! behind it: [`Embedded`] (LMDB on disk, or memory for simulation) and [`Etcd`] (a real cluster over gRPC).
 //!
 //! # Guarantees that every engine gives, and that `testkit::store` checks
 //! - A write is durable before it is acknowledged, and is seen by every read that starts after that.
@@ -11,7 +11,7 @@
 //!   never splits a revision over two batches; it ends with [`Error::Compacted`] if the log was cut above it.
 
 mod api;
-
+pub mod engine;
 mod error;
 mod lease;
 mod txn;
@@ -19,6 +19,7 @@ mod types;
 mod watch;
 
 pub use api::Store;
+pub use engine::embedded::{Embedded, EmbeddedOptions};
 pub use error::Error;
 pub use lease::{Lease, LeaseId, LeaseStatus};
 pub use txn::{Compare, CompareOp, CompareTarget, Conditional, Op, OpResponse, PutOp, Txn, TxnResponse};
