@@ -48,6 +48,9 @@ pub struct Status {
     /// For programs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub details: Option<Box<StatusDetails>>,
+    /// `metadata.continue`: where an expired list may go on, inconsistently.
+    #[serde(skip)]
+    pub continue_token: String,
 }
 
 /// What the status is about.
@@ -105,7 +108,7 @@ impl std::error::Error for Status {}
 impl Status {
     /// A failure with the given code, reason and message.
     pub fn failure(code: u16, reason: &str, message: impl Into<String>) -> Self {
-        Self { code, status: "Failure".into(), reason: reason.into(), message: message.into(), details: None }
+        Self { code, status: "Failure".into(), reason: reason.into(), message: message.into(), ..Self::default() }
     }
 
     /// The success that a delete answers.
@@ -365,7 +368,11 @@ impl Status {
         if let Some(map) = value.as_object_mut() {
             map.insert("kind".into(), "Status".into());
             map.insert("apiVersion".into(), "v1".into());
-            map.insert("metadata".into(), serde_json::Value::Object(serde_json::Map::new()));
+            let mut metadata = serde_json::Map::new();
+            if !self.continue_token.is_empty() {
+                metadata.insert("continue".into(), self.continue_token.clone().into());
+            }
+            map.insert("metadata".into(), serde_json::Value::Object(metadata));
         }
         value
     }

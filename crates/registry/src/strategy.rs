@@ -249,6 +249,24 @@ pub trait Strategy: Send + Sync {
         Graceful::No
     }
 
+    /// Whether the object must stay for reasons of its own after all metadata finalizers are gone (namespaces' `spec.finalizers`).
+    fn pending_finalizers(&self, object: &Object) -> bool {
+        false
+    }
+
+    /// Called when a delete marks the object with `deletionTimestamp` (namespaces set `status.phase`).
+    fn mark_deleting(&self, object: &mut Object) {}
+
+    /// Seconds that an object lives in the store (events).
+    fn ttl_seconds(&self) -> Option<i64> {
+        None
+    }
+
+    /// Whether a delete answers with the deleted object instead of a Status, as upstream's `ReturnDeletedObject`.
+    fn return_deleted_object(&self) -> bool {
+        false
+    }
+
     /// The garbage collection policy when the options name none; `true` orphans dependents (only historical kinds).
     fn default_orphan_dependents(&self) -> bool {
         false
