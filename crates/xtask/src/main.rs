@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+mod rbac;
 mod schema;
 
 fn main() -> ExitCode {
@@ -11,6 +12,7 @@ fn main() -> ExitCode {
         None => ("help", &[][..]),
     };
     let result = match command {
+        "rbac" => rbac::run(rest),
         "schema" => schema::run(rest),
         "help" | "--help" | "-h" => {
             println!("{HELP}");
@@ -28,4 +30,5 @@ fn main() -> ExitCode {
 }
 
 const HELP: &str = "usage: cargo xtask COMMAND
+  rbac [--check] [--upstream DIR]     generate the bootstrap policy of crate authz from upstream's facts
   schema [--check] [--upstream DIR]   generate crates/schema/src/generated from upstream's facts";
