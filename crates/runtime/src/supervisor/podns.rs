@@ -1,0 +1,66 @@
+//! The pod's own namespaces and cgroup; the supervisor itself lives in them.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use sys::cgroup::{Hierarchies, Mode};
+use sys::process::{CloneFlags, Fork};
+
+use crate::proto::PodSetup;
+
+/// Moves the supervisor into the pod's group, so that a restart of the daemon's service does not take it along.
+pub(super) fn join_pod_cgroup(setup: &PodSetup) -> Result<Option<Hierarchies>, String> {
+    if setup.cgroup_parent.is_empty() {
+        return Ok(Hierarchies::detect().ok());
+    }
+    let hierarchies = Hierarchies::detect().map_err(|e| e.line())?;
+    let pod = hierarchies.group(&setup.cgroup_parent);
+    // On v2 a group with controllers for its children may have no processes of its own.
+    let own = if hierarchies.mode() == Mode::V2 { pod.child("supervisor") } else { pod };
+    own.create().map_err(|e| e.line())?;
+    own.join().map_err(|e| e.line())?;
+    Ok(Some(hierarchies))
+}
+
+/// Makes the namespaces that all containers share, pins the network one, and sets what belongs to them.
+pub(super) fn make_namespaces(setup: &PodSetup) -> Result<(), String> {
+    let mut flags = CloneFlags::empty();
+    if setup.netns.is_some() {
+        flags |= CloneFlags::NEWNET;
+    }
+    if setup.ipc {
+        flags |= CloneFlags::NEWIPC;
+    }
+    if !setup.hostname.is_empty() {
+        flags |= CloneFlags::NEWUTS;
+    }
+    sys::namespace::unshare(flags).map_err(|e| e.line())?;
+    if let Some(netns) = &setup.netns {
+        sys::namespace::pin(Path::new("/proc/self/ns/net"), netns).map_err(|e| e.line())?;
+        sys::namespace::loopback_up().map_err(|e| e.line())?;
+        // Any process may use any port, as containerd and cri-o have it for pods.
+        let _ = sys::sysctl::set("net.ipv4.ip_unprivileged_port_start", "0");
+        let _ = sys::sysctl::set("net.ipv4.ping_group_range", "0 2147483647");
+    }
+    if !setup.hostname.is_empty() {
+        sys::namespace::set_hostname(&setup.hostname).map_err(|e| e.line())?;
+    }
+    for (name, value) in &setup.sysctls {
+        sys::sysctl::set(name, value).map_err(|e| format!("set sysctl {name}: {}", e.line()))?;
+    }
+    Ok(())
+}
+
+/// Starts the first process of a PID namespace for the whole pod: it only reaps.
+pub(super) fn start_pause() -> Result<OwnedFd, String> {
+    match sys::process::clone3(CloneFlags::NEWPID, None).map_err(|e| e.line())? {
+        Fork::Parent { pidfd, .. } => Ok(pidfd),
+        Fork::Child => {
+            sys::process::set_name("pause");
+            sys::process::reset_signals();
+            // The pod must not outlive its supervisor in a namespace nobody can enter any more.
+            let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+            sys::process::idle_and_reap()
+        }
+    }
+}
