@@ -5,3 +5,4 @@
 pub mod node_affinity;
 pub mod requests;
 pub mod tolerations;
+pub mod tree;

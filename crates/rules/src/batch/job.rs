@@ -41,3 +41,22 @@ pub fn default_template(spec: &mut Tree) {
     }
     crate::core::pod_defaults::template(spec);
 }
+
+/// Labels that a job puts on its pods; the first two are the old names.
+const UID_LABELS: [&str; 2] = ["batch.kubernetes.io/controller-uid", "controller-uid"];
+const NAME_LABELS: [&str; 2] = ["batch.kubernetes.io/job-name", "job-name"];
+
+/// Makes the selector of a job from its uid, and labels its pod template to match.
+pub fn generate_selector(job: &mut meta::Object) {
+    let (uid, name) = (job.uid().to_owned(), job.name().to_owned());
+    let spec = job.spec_mut();
+    let labels = spec.make("template").make("metadata").make("labels");
+    for key in UID_LABELS {
+        labels.default_str(key, &uid);
+    }
+    for key in NAME_LABELS {
+        labels.default_str(key, &name);
+    }
+    let selector = spec.make("selector").make("matchLabels");
+    selector.default_str(UID_LABELS[0], &uid);
+}

@@ -5,8 +5,11 @@ use crate::{Defaults, Rules, Tree};
 /// The API group.
 pub const GROUP: &str = "rbac.authorization.k8s.io";
 
-/// Rules of both kinds.
+/// Rules of RoleBinding.
 pub const RULES: Rules = Rules { default, ..Rules::NONE };
+
+/// Rules of ClusterRoleBinding.
+pub const CLUSTER_RULES: Rules = RULES;
 
 fn default(body: &mut Tree) {
     body.make("roleRef").default_str("apiGroup", GROUP);

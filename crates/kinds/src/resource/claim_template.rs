@@ -1,0 +1,16 @@
+//! ResourceClaimTemplate.
+
+use registry::KindRow;
+
+use super::GROUP;
+use crate::standard::Standard;
+
+static TEMPLATE: Standard = Standard {
+    rules: rules::resource::claim::TEMPLATE,
+    ..Standard::PLAIN
+};
+
+/// The row.
+pub fn row() -> KindRow {
+    KindRow::new(GROUP, "v1", "ResourceClaimTemplate", "resourceclaimtemplates", TEMPLATE.main())
+}
