@@ -1,1 +1,3 @@
 //! Contract suites.
+
+pub mod store;
