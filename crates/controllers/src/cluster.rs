@@ -1,1 +1,7 @@
 //! Controllers of namespaces, nodes and the rest of the cluster.
+
+pub(crate) mod in_each_namespace;
+pub(crate) mod namespace;
+pub(crate) mod node_ipam;
+pub(crate) mod root_ca;
+pub(crate) mod service_account;

@@ -4,6 +4,7 @@
 //! shared caches and a client under its own service account; it computes a plan from the caches (pure, table-tested)
 //! and acts through the API with preconditions. Nothing polls and nothing resyncs.
 
+mod cluster;
 mod frame;
 mod owner;
 mod pods;
