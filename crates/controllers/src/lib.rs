@@ -6,6 +6,7 @@
 
 mod cluster;
 mod frame;
+mod network;
 mod owner;
 mod pods;
 mod table;

@@ -1,3 +1,5 @@
 //! Controllers of Services.
 
+pub(crate) mod backends;
+pub(crate) mod endpoints;
 pub(crate) mod endpointslice;

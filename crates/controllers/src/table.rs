@@ -3,7 +3,7 @@
 use futures::future::BoxFuture;
 
 use crate::frame::Context;
-use crate::{cluster, workload};
+use crate::{cluster, network, workload};
 
 /// A controller.
 pub struct Entry {
@@ -36,6 +36,8 @@ entries! {
     "replicaset-controller", "replicaset-controller", "replicaset-controller", true, workload::replicaset::run;
     "replicationcontroller-controller", "replication-controller", "replication-controller", true, workload::replicationcontroller::run;
     "deployment-controller", "deployment-controller", "deployment-controller", true, workload::deployment::run;
+    "endpointslice-controller", "endpointslice-controller", "endpoint-slice-controller", true, network::endpointslice::run;
+    "endpoints-controller", "endpoint-controller", "endpoint-controller", true, network::endpoints::run;
     "namespace-controller", "namespace-controller", "namespace-controller", true, cluster::namespace::run;
     "serviceaccount-controller", "service-account-controller", "serviceaccount-controller", true, cluster::service_account::run;
     "root-ca-certificate-publisher-controller", "root-ca-cert-publisher", "root-ca-cert-publisher", true, cluster::root_ca::run;
