@@ -1,4 +1,5 @@
 //! The engines behind [`crate::Store`].
 
 pub mod embedded;
+pub mod etcd;
 pub mod snapshot;

@@ -20,6 +20,7 @@ mod watch;
 
 pub use api::Store;
 pub use engine::embedded::{Embedded, EmbeddedOptions};
+pub use engine::etcd::{Etcd, EtcdOptions, EtcdTls};
 pub use error::Error;
 pub use lease::{Lease, LeaseId, LeaseStatus};
 pub use txn::{Compare, CompareOp, CompareTarget, Conditional, Op, OpResponse, PutOp, Txn, TxnResponse};

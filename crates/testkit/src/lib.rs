@@ -1,3 +1,4 @@
 //! Contract suites.
 
+pub mod etcd;
 pub mod store;

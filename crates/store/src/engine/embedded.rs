@@ -6,7 +6,7 @@
 
 mod apply;
 mod backend;
-mod check;
+pub(crate) mod check;
 mod follow;
 mod hub;
 mod index;

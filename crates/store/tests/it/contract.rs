@@ -107,3 +107,39 @@ async fn read_at(store: &dyn Store, revision: i64) -> store::Result<Vec<store::K
 async fn dump(store: &dyn Store, revision: i64) -> Vec<store::KeyValue> {
     read_at(store, revision).await.expect("range")
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn etcd() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let Some(server) = testkit::etcd::RealEtcd::start(dir.path()) else { return };
+    // The first endpoint is dead: every call must find the second.
+    let endpoints = vec!["http://127.0.0.1:1".to_owned(), server.endpoint.clone()];
+    let store = store::Etcd::connect(store::EtcdOptions { endpoints, ..Default::default() }).expect("options");
+    testkit::store::contract(store.clone()).await;
+    let file = dir.path().join("snapshot");
+    let revision = store.snapshot(&file).await.expect("snapshot");
+    snapshot::restore(&file, &dir.path().join("db"), revision).expect("restore");
+    let copy = Embedded::open(dir.path().join("db"), EmbeddedOptions::default()).await.expect("open");
+    assert_eq!(dump(&*copy, 0).await, dump(&*store, 0).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_etcd_watch_goes_on_after_a_restart() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let Some(server) = testkit::etcd::RealEtcd::start(dir.path()) else { return };
+    let endpoint = server.endpoint.clone();
+    let options = store::EtcdOptions { endpoints: vec![endpoint.clone()], ..Default::default() };
+    let store = store::Etcd::connect(options).expect("options");
+    let mut watcher = store.watch(store::WatchRequest::new(store::KeyRange::prefix("k"))).await.expect("watch");
+    let first = store.put("k1".into(), "x".into(), 0).await.expect("put");
+    let item = async |watcher: &mut store::Watcher| match watcher.next().await {
+        Some(Ok(store::WatchMessage::Events { revision, .. })) => revision,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(item(&mut watcher).await, first);
+    drop(server);
+    let program = testkit::etcd::etcd_program().expect("it was there a moment ago");
+    let _server = testkit::etcd::RealEtcd::start_at(&program, dir.path(), &endpoint, &[]);
+    let second = store.put("k2".into(), "x".into(), 0).await.expect("put");
+    assert_eq!(item(&mut watcher).await, second);
+}
