@@ -28,7 +28,7 @@ pub mod proto;
 pub mod spec;
 pub mod supervisor;
 
-//mod daemon;
+mod daemon;
 mod seccomp;
 
-//pub use daemon::{Options, Runtime};
+pub use daemon::{Options, Runtime};

@@ -49,7 +49,6 @@ struct Exec {
 /// All that the loop works on.
 struct Supervisor {
     dir: PathBuf,
-    setup: PodSetup,
     listener: OwnedFd,
     connections: BTreeMap<u64, Connection>,
     next_connection: u64,
@@ -120,7 +119,6 @@ impl Supervisor {
         let listener = sys::fdpass::listen(&socket).map_err(|e| e.line())?;
         Ok(Self {
             dir: dir.to_owned(),
-            setup,
             listener,
             connections: BTreeMap::new(),
             next_connection: 1,

@@ -72,6 +72,11 @@ impl Hierarchies {
         if found.v1.is_empty() && found.v2.is_none() {
             return Err(Error::invalid("find cgroups", "/proc/self/mountinfo", "no cgroup hierarchy is mounted"));
         }
+        if !found.v1.is_empty() {
+            // What v1 left over for v2 (hugetlb, perf_event) is not used: delegating it would forbid processes in
+            // pods' own groups.
+            found.v2_controllers.clear();
+        }
         if found.v2.is_some() {
             // Freezing is v2's then.
             found.v1.retain(|h| h.controllers != ["freezer"]);
