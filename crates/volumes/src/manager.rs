@@ -87,12 +87,11 @@ pub struct Mounted {
 /// The table of plugins with what they need.
 pub struct Volumes {
     config: VolumesConfig,
-    objects: Arc<dyn Objects>,
 }
 
 impl Volumes {
     /// Makes the directories, and the shared tmpfs where none is mounted yet.
-    pub fn new(config: VolumesConfig, objects: Arc<dyn Objects>) -> Result<Self> {
+    pub fn new(config: VolumesConfig) -> Result<Self> {
         std::fs::create_dir_all(&config.pods_dir).map_err(|e| Error::io("creating", &config.pods_dir, e))?;
         std::fs::create_dir_all(&config.memory_dir).map_err(|e| Error::io("creating", &config.memory_dir, e))?;
         if !mounts::is_mount_point(&config.memory_dir)?
@@ -101,7 +100,7 @@ impl Volumes {
             // Without the right to mount, secrets still have to work; the operator is told.
             tracing::warn!(error = %error, "secrets will be kept on disk");
         }
-        Ok(Self { config, objects })
+        Ok(Self { config })
     }
 
     /// The context of a pod.
@@ -115,9 +114,9 @@ impl Volumes {
     ///
     /// # Errors
     /// One error per volume that failed, with the volume's name.
-    pub async fn set_up(&self, cx: &PodContext) -> Result<BTreeMap<String, Mounted>, Vec<(String, Error)>> {
+    pub async fn set_up(&self, cx: &PodContext, objects: &dyn Objects) -> Result<BTreeMap<String, Mounted>, Vec<(String, Error)>> {
         let volumes = cx.pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
-        let all = volumes.iter().map(|volume| async move { (volume, self.set_up_one(cx, volume).await) });
+        let all = volumes.iter().map(|volume| async move { (volume, set_up_one(cx, volume, objects).await) });
         let (mut mounted, mut failed) = (BTreeMap::new(), Vec::new());
         for (volume, result) in futures::future::join_all(all).await {
             match result {
@@ -128,13 +127,6 @@ impl Volumes {
             }
         }
         if failed.is_empty() { Ok(mounted) } else { Err(failed) }
-    }
-
-    async fn set_up_one(&self, cx: &PodContext, volume: &Volume) -> Result<Mounted> {
-        let plugin = find(volume).ok_or_else(|| {
-            Error::Unsupported(format!("no volume plugin matched volume {:?}: this kind of source is not supported", volume.name))
-        })?;
-        plugin.set_up(cx, volume, &*self.objects).await
     }
 
     /// Whether any volume follows ConfigMaps, Secrets or pod fields, and so must be set up again on their change.
@@ -161,6 +153,13 @@ impl Volumes {
             Err(error) => Err(Error::Invalid(format!("teardown ended early: {error}"))),
         }
     }
+}
+
+async fn set_up_one(cx: &PodContext, volume: &Volume, objects: &dyn Objects) -> Result<Mounted> {
+    let plugin = find(volume).ok_or_else(|| {
+        Error::Unsupported(format!("no volume plugin matched volume {:?}: this kind of source is not supported", volume.name))
+    })?;
+    plugin.set_up(cx, volume, objects).await
 }
 
 fn find(volume: &Volume) -> Option<&'static dyn Plugin> {

@@ -1,6 +1,6 @@
 //! The pod conditions that the kubelet owns.
 
-use crate::k8s::{Container, ContainerStatus, Kind, Pod, PodCondition, PodExt, PodStatus, is_sidecar};
+use crate::k8s::{Container, ContainerStatus, Pod, PodCondition, PodExt, PodStatus, is_sidecar};
 use crate::pod::observed::{Observed, SandboxNeed};
 
 /// Types of the conditions below, which nobody else may set.

@@ -14,6 +14,8 @@ mod persistent;
 mod projected;
 mod secret;
 
+pub use projected::refresh_time;
+
 /// One kind of volume source.
 #[async_trait]
 pub trait Plugin: Send + Sync {

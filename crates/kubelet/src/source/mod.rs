@@ -1,0 +1,4 @@
+//! Where pods come from: the API and a directory of manifests.
+
+pub mod file;
+pub mod mirror;
