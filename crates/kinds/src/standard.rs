@@ -41,6 +41,14 @@ pub struct Standard {
     pub graceful: fn(&Object, Option<i64>) -> Graceful,
     /// The last change before a write.
     pub canonicalize: fn(&mut Object),
+    /// Whether the object stays although metadata finalizers are gone.
+    pub pending_finalizers: fn(&Object) -> bool,
+    /// What changes besides metadata when the object is marked for deletion.
+    pub mark_deleting: fn(&mut Object),
+    /// Seconds that an object lives.
+    pub ttl_seconds: Option<i64>,
+    /// Whether a delete answers with the object.
+    pub return_deleted: bool,
 }
 
 impl Standard {
@@ -60,6 +68,10 @@ impl Standard {
         warnings: |_| Vec::new(),
         graceful: |_, _| Graceful::No,
         canonicalize: |_| {},
+        pending_finalizers: |_| false,
+        mark_deleting: |_| {},
+        ttl_seconds: None,
+        return_deleted: false,
     };
 
     /// The strategy of the object itself.
@@ -177,6 +189,22 @@ impl Strategy for Main {
     fn hooks(&self) -> Option<&dyn Hooks> {
         self.hooks.as_deref()
     }
+
+    fn pending_finalizers(&self, object: &Object) -> bool {
+        (self.standard.pending_finalizers)(object)
+    }
+
+    fn mark_deleting(&self, object: &mut Object) {
+        (self.standard.mark_deleting)(object);
+    }
+
+    fn ttl_seconds(&self) -> Option<i64> {
+        self.standard.ttl_seconds
+    }
+
+    fn return_deleted_object(&self) -> bool {
+        self.standard.return_deleted
+    }
 }
 
 struct Part {
@@ -221,6 +249,10 @@ impl Strategy for Part {
 
     fn allow_unconditional_update(&self) -> bool {
         self.standard.unconditional_update
+    }
+
+    fn pending_finalizers(&self, object: &Object) -> bool {
+        (self.standard.pending_finalizers)(object)
     }
 
     fn has_generation(&self) -> bool {

@@ -24,6 +24,8 @@ static EVENT: Standard = Standard {
         text("Name").named().wide(),
     ],
     cells,
+    // Upstream's --event-ttl.
+    ttl_seconds: Some(3600),
     ..Standard::PLAIN
 };
 

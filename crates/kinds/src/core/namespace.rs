@@ -22,6 +22,11 @@ static NAMESPACE: Standard = Standard {
     prepare_create,
     prepare_update: |_, namespace, old| keep_finalizers(namespace, old),
     canonicalize: |namespace| rules::core::namespace::set_name_label(&mut namespace.body),
+    return_deleted: true,
+    pending_finalizers: |namespace| {
+        namespace.get(&["spec", "finalizers"]).and_then(Value::as_array).is_some_and(|list| !list.is_empty())
+    },
+    mark_deleting: |namespace| namespace.set(&["status", "phase"], "Terminating".into()),
     ..Standard::PLAIN
 };
 

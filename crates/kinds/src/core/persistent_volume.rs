@@ -26,6 +26,7 @@ static VOLUME: Standard = Standard {
     ],
     cells,
     prepare_create,
+    return_deleted: true,
     ..Standard::PLAIN
 };
 

@@ -23,6 +23,7 @@ static CLAIM: Standard = Standard {
     ],
     cells,
     prepare_create,
+    return_deleted: true,
     ..Standard::PLAIN
 };
 

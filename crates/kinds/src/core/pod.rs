@@ -42,6 +42,7 @@ static POD: Standard = Standard {
     prepare_create,
     graceful,
     warnings: rules::core::pod_warnings::warnings,
+    return_deleted: true,
     ..Standard::PLAIN
 };
 

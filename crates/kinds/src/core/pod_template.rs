@@ -12,6 +12,7 @@ static POD_TEMPLATE: Standard = Standard {
     generation: true,
     columns: &[NAME, text("Containers"), text("Images"), text("Pod Labels")],
     cells,
+    return_deleted: true,
     ..Standard::PLAIN
 };
 

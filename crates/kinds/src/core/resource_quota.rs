@@ -12,6 +12,7 @@ static QUOTA: Standard = Standard {
     status: true,
     columns: &[NAME, text("Request"), text("Limit"), AGE],
     cells,
+    return_deleted: true,
     ..Standard::PLAIN
 };
 

@@ -24,6 +24,7 @@ static SERVICE: Standard = Standard {
     cells,
     prepare_create,
     prepare_update,
+    return_deleted: true,
     ..Standard::PLAIN
 };
 

@@ -6,7 +6,7 @@ use crate::gvk;
 use crate::standard::Standard;
 
 static SERVICE_ACCOUNT: Standard =
-    Standard { rules: rules::core::service_account::RULES, ..Standard::PLAIN };
+    Standard { rules: rules::core::service_account::RULES, return_deleted: true, ..Standard::PLAIN };
 
 /// The row.
 pub fn row() -> KindRow {

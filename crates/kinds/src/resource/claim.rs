@@ -13,6 +13,7 @@ static CLAIM: Standard = Standard {
     status: true,
     columns: &[NAME, text("State"), AGE],
     cells,
+    return_deleted: true,
     ..Standard::PLAIN
 };
 

@@ -7,6 +7,7 @@ use crate::standard::Standard;
 
 static TEMPLATE: Standard = Standard {
     rules: rules::resource::claim::TEMPLATE,
+    return_deleted: true,
     ..Standard::PLAIN
 };
 

@@ -8,6 +8,7 @@ use crate::standard::Standard;
 static CLASS: Standard = Standard {
     rules: rules::resource::device_class::RULES,
     generation: true,
+    return_deleted: true,
     ..Standard::PLAIN
 };
 

@@ -17,6 +17,7 @@ static SLICE: Standard = Standard {
     ],
     columns: &[NAME, text("Node"), text("Driver"), text("Pool"), AGE],
     cells,
+    return_deleted: true,
     ..Standard::PLAIN
 };
 

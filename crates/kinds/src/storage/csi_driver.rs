@@ -14,6 +14,7 @@ static DRIVER: Standard = Standard {
     unconditional_update: false,
     columns: &[NAME, boolean("AttachRequired"), boolean("PodInfoOnMount"), boolean("StorageCapacity"), text("TokenRequests"), boolean("RequiresRepublish"), text("Modes"), AGE],
     cells,
+    return_deleted: true,
     ..Standard::PLAIN
 };
 

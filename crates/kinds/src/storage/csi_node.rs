@@ -13,6 +13,7 @@ static NODE: Standard = Standard {
     unconditional_update: false,
     columns: &[NAME, int("Drivers"), AGE],
     cells,
+    return_deleted: true,
     ..Standard::PLAIN
 };
 

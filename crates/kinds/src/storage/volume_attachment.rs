@@ -14,6 +14,7 @@ static ATTACHMENT: Standard = Standard {
     unconditional_update: false,
     columns: &[NAME, text("Attacher").named(), text("PV"), text("Node"), boolean("Attached"), AGE],
     cells,
+    return_deleted: true,
     ..Standard::PLAIN
 };
 

@@ -12,6 +12,7 @@ static CLASS: Standard = Standard {
     rules: rules::storage::volume_attributes_class::RULES,
     columns: &[NAME, text("DriverName"), AGE],
     cells,
+    return_deleted: true,
     ..Standard::PLAIN
 };
 

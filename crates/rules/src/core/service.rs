@@ -4,8 +4,16 @@ use serde_json::{Value, json};
 
 use crate::{Defaults, Rules, Tree};
 
+use super::service_validation as validation;
+
 /// Rules of the kind.
-pub const RULES: Rules = Rules { default, ..Rules::NONE };
+pub const RULES: Rules = Rules {
+    default,
+    validate: validation::create,
+    validate_update: validation::update,
+    validate_status: validation::status,
+    revalidate: true,
+};
 
 /// Seconds that `ClientIP` affinity lasts.
 const AFFINITY_SECONDS: i64 = 10_800;
