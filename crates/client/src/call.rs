@@ -165,8 +165,19 @@ impl Client {
         content_type: Option<&'a str>,
         payload: Bytes,
     ) -> BoxFuture<'a, Result<Bytes, Error>> {
+        self.call_as(method, path_and_query, content_type, "application/json", payload)
+    }
+
+    fn call_as<'a>(
+        &'a self,
+        method: Method,
+        path_and_query: &'a str,
+        content_type: Option<&'a str>,
+        accept: &'a str,
+        payload: Bytes,
+    ) -> BoxFuture<'a, Result<Bytes, Error>> {
         let exchange = async move {
-            let answer = self.raw(method, path_and_query, content_type, "application/json", payload).await?;
+            let answer = self.raw(method, path_and_query, content_type, accept, payload).await?;
             let status = answer.status();
             let bytes = read_all(answer.into_body()).await?;
             if status.is_success() { Ok(bytes) } else { Err(failure(status, &bytes)) }
@@ -284,9 +295,19 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn list_objects(&self, of: &Resource<'_>, params: &ListParams) -> Result<List<Object>, Error> {
+        self.list_as(of, params).await
+    }
+
+    /// Lists objects as any type that decodes from them.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn list_as<T>(&self, of: &Resource<'_>, params: &ListParams) -> Result<List<T>, Error>
+    where
+        T: serde::de::DeserializeOwned,
+    {
         let path = format!("{}{}", of.path("", ""), params.query());
-        let bytes = self.call(Method::GET, &path, None, Bytes::new()).await?;
-        List::decode(&bytes)
+        List::decode(&self.call_as(Method::GET, &path, None, params.accept(), Bytes::new()).await?)
     }
 
     /// Watches objects; the items are decoded by the caller's type.
@@ -298,7 +319,7 @@ impl Client {
         T: serde::de::DeserializeOwned,
     {
         let path = format!("{}{}", of.path("", ""), params.query());
-        let answer = self.raw(Method::GET, &path, None, "application/json", Bytes::new()).await?;
+        let answer = self.raw(Method::GET, &path, None, params.accept(), Bytes::new()).await?;
         let status = answer.status();
         if status.is_success() {
             return Ok(WatchStream::new(answer.into_body()));

@@ -19,9 +19,19 @@ pub struct ListParams {
     pub limit: u64,
     /// Where an earlier list stopped.
     pub continue_token: String,
+    /// Only kind, version and metadata of each object.
+    pub metadata_only: bool,
 }
 
 impl ListParams {
+    pub(crate) fn accept(&self) -> &'static str {
+        if self.metadata_only {
+            "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+        } else {
+            "application/json"
+        }
+    }
+
     /// The query with its `?`, empty when there is none.
     pub(crate) fn query(&self) -> String {
         let limit = if self.limit == 0 { String::new() } else { self.limit.to_string() };
@@ -68,7 +78,11 @@ struct WireMeta {
 }
 
 impl<T: DeserializeOwned> List<T> {
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Error> {
+    /// Decodes a list from JSON.
+    ///
+    /// # Errors
+    /// The bytes are no list of this type.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let wire: Wire<T> = serde_json::from_slice(bytes).map_err(Error::Decode)?;
         Ok(Self {
             items: wire.items.unwrap_or_default(),

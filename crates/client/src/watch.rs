@@ -29,9 +29,19 @@ pub struct WatchParams {
     pub send_initial_events: bool,
     /// Seconds until the server ends the stream, 0 for its own choice.
     pub timeout_seconds: u64,
+    /// Only kind, version and metadata of each object.
+    pub metadata_only: bool,
 }
 
 impl WatchParams {
+    pub(crate) fn accept(&self) -> &'static str {
+        if self.metadata_only {
+            "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+        } else {
+            "application/json"
+        }
+    }
+
     pub(crate) fn query(&self) -> String {
         let timeout = if self.timeout_seconds == 0 { String::new() } else { self.timeout_seconds.to_string() };
         let (initial, matching) =

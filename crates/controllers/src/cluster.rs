@@ -1,5 +1,6 @@
 //! Controllers of namespaces, nodes and the rest of the cluster.
 
+pub(crate) mod gc;
 pub(crate) mod in_each_namespace;
 pub(crate) mod namespace;
 pub(crate) mod node_ipam;

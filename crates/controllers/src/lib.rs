@@ -5,6 +5,7 @@
 //! and acts through the API with preconditions. Nothing polls and nothing resyncs.
 
 mod cluster;
+mod discovery;
 mod frame;
 mod network;
 mod owner;

@@ -40,6 +40,7 @@ entries! {
     "endpoints-controller", "endpoint-controller", "endpoint-controller", true, network::endpoints::run;
     "namespace-controller", "namespace-controller", "namespace-controller", true, cluster::namespace::run;
     "serviceaccount-controller", "service-account-controller", "serviceaccount-controller", true, cluster::service_account::run;
+    "garbage-collector-controller", "generic-garbage-collector", "garbage-collector-controller", true, cluster::gc::run;
     "root-ca-certificate-publisher-controller", "root-ca-cert-publisher", "root-ca-cert-publisher", true, cluster::root_ca::run;
     "node-ipam-controller", "node-controller", "cidrAllocator", true, cluster::node_ipam::run;
 }

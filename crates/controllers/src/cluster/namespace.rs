@@ -10,85 +10,13 @@ use std::time::Duration;
 use api::Kind;
 use api::k8s::core::v1::{Namespace, NamespaceCondition};
 use api::metav1::Time;
-use bytes::Bytes;
-use client::{Client, DeleteOptions, Error, ListParams, Propagation, Resource};
-use http::Method;
+use client::{DeleteOptions, Error, ListParams, Propagation, Resource};
 use informer::{Queue, run_workers};
-use meta::{GroupVersion, GroupVersionResource};
 use parking_lot::Mutex;
 use rt::HashMap;
-use serde::Deserialize;
 
+use crate::discovery::{Served, discover};
 use crate::frame::Context;
-
-#[derive(Deserialize)]
-struct Groups {
-    groups: Vec<Group>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Group {
-    preferred_version: Version,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Version {
-    group_version: String,
-}
-
-#[derive(Deserialize)]
-struct Resources {
-    resources: Vec<ApiResource>,
-}
-
-#[derive(Deserialize)]
-struct ApiResource {
-    name: String,
-    namespaced: bool,
-    verbs: Vec<String>,
-}
-
-/// A resource that lives in namespaces and can be listed and deleted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Deletable {
-    gvr: GroupVersionResource,
-    collection: bool,
-}
-
-async fn read<T: serde::de::DeserializeOwned>(client: &Client, path: &str) -> Result<T, Error> {
-    let bytes = client.call(Method::GET, path, None, Bytes::new()).await?;
-    serde_json::from_slice(&bytes).map_err(Error::Decode)
-}
-
-/// What discovery knows, and what it could not tell.
-async fn discover(client: &Client) -> Result<(Vec<Deletable>, Vec<String>), Error> {
-    let groups: Groups = read(client, "/apis").await?;
-    let mut versions = vec![("/api/v1".to_owned(), "v1".to_owned())];
-    versions.extend(groups.groups.into_iter().map(|g| {
-        let version = g.preferred_version.group_version;
-        (format!("/apis/{version}"), version)
-    }));
-    let (mut found, mut failures) = (Vec::new(), Vec::new());
-    for (path, version) in versions {
-        let Ok(gv) = version.parse::<GroupVersion>() else { continue };
-        match read::<Resources>(client, &path).await {
-            Ok(list) => found.extend(list.resources.into_iter().filter_map(|r| deletable(&gv, r))),
-            Err(error) => failures.push(format!("{version}: {}", error.chain())),
-        }
-    }
-    Ok((found, failures))
-}
-
-fn deletable(gv: &GroupVersion, resource: ApiResource) -> Option<Deletable> {
-    let can = |verb: &str| resource.verbs.iter().any(|v| v == verb);
-    if !resource.namespaced || resource.name.contains('/') || !can("list") || !can("delete") {
-        return None;
-    }
-    let collection = can("deletecollection");
-    Some(Deletable { gvr: GroupVersionResource::new(&*gv.group, &*gv.version, resource.name), collection })
-}
 
 /// What one pass over the namespace found.
 #[derive(Debug, Default)]
@@ -270,6 +198,7 @@ impl Controller {
     async fn empty(&self, namespace: &str) -> Result<Left, Error> {
         let (mut resources, undiscovered) = discover(&self.context.client).await?;
         let mut left = Left { undiscovered, ..Left::default() };
+        resources.retain(|r| r.namespaced && r.can("list") && r.can("delete"));
         // Pods hold on to volumes, secrets and service accounts: they go before what they use.
         resources.sort_by_key(|r| !(r.gvr.group.is_empty() && r.gvr.resource == "pods"));
         for resource in &resources {
@@ -284,7 +213,7 @@ impl Controller {
         Ok(left)
     }
 
-    async fn empty_resource(&self, namespace: &str, resource: &Deletable, left: &mut Left) -> Result<(), Error> {
+    async fn empty_resource(&self, namespace: &str, resource: &Served, left: &mut Left) -> Result<(), Error> {
         let client = &self.context.client;
         let of = Resource { gvr: &resource.gvr, namespace: Some(namespace) };
         let all = ListParams::default();
@@ -296,7 +225,7 @@ impl Controller {
             return Ok(());
         }
         let options = DeleteOptions { propagation: Some(Propagation::Background), ..DeleteOptions::default() };
-        if resource.collection {
+        if resource.can("deletecollection") {
             client.delete_collection(&of, &all, &options).await?;
         } else {
             for item in before.items.iter().filter(|i| i.deletion_timestamp().is_none()) {
