@@ -107,6 +107,15 @@ pub fn wipe_system_fields(object: &mut Object) {
     }
 }
 
+/// What the server alone says about a new object.
+fn fill_metadata(object: &mut Object) {
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion", "generation"] {
+        object.metadata_mut().remove(field);
+    }
+    object.set_meta_str("creationTimestamp", &meta::time::format_seconds(rt::time::now()));
+    object.set_meta_str("uid", &rt::rand::uid());
+}
+
 impl Resource {
     /// Creates an object (hub version, field ownership already computed).
     ///
@@ -128,7 +137,7 @@ impl Resource {
     /// The part of a create after mutating admission; also for creates by PUT and apply.
     pub(crate) async fn create_admitted(&self, request: &Request, mut object: Object) -> Result<Raw, Status> {
         let strategy = &*self.row.strategy;
-        self.prepare_new(strategy, request, &mut object);
+        fill_metadata(&mut object);
         let generate = object.name().is_empty() && !object.generate_name().is_empty();
         let mut tries = 0;
         loop {
@@ -140,6 +149,11 @@ impl Resource {
                 let kept = if prefix.len() <= MAX_PREFIX { prefix } else { &prefix[..end] };
                 attempt.set_meta_str("name", &format!("{kept}{}", rt::rand::name_suffix(SUFFIX)));
             }
+            // After the name and the uid are known: jobs select their pods by them.
+            strategy.prepare_for_create(&request.cx, &mut attempt);
+            if strategy.has_generation() {
+                attempt.set_generation(1);
+            }
             match self.create_once(strategy, request, attempt).await {
                 Err(status) if generate && status.is_already_exists() && tries < NAME_TRIES => {}
                 Err(status) if generate && status.is_already_exists() => {
@@ -149,19 +163,6 @@ impl Resource {
                 other => return other,
             }
         }
-    }
-
-    fn prepare_new(&self, strategy: &dyn Strategy, request: &Request, object: &mut Object) {
-        object.metadata_mut().remove("deletionTimestamp");
-        object.metadata_mut().remove("deletionGracePeriodSeconds");
-        object.metadata_mut().remove("resourceVersion");
-        object.metadata_mut().remove("generation");
-        strategy.prepare_for_create(&request.cx, object);
-        if strategy.has_generation() {
-            object.set_generation(1);
-        }
-        object.set_meta_str("creationTimestamp", &meta::time::format_seconds(rt::time::now()));
-        object.set_meta_str("uid", &rt::rand::uid());
     }
 
     async fn create_once(&self, strategy: &dyn Strategy, request: &Request, mut object: Object) -> Result<Raw, Status> {
