@@ -47,6 +47,8 @@ impl Net {
         handle.set_up(lo, true).unwrap();
         sysctl::set_all_in(&node, &[("net/ipv4/ip_forward".to_owned(), "1")]).unwrap();
         link(&node, "up0", &outside, "192.0.2.1/24", "192.0.2.9/24");
+        let up = handle.link("up0").unwrap().index;
+        handle.add_route(&Route::to("0.0.0.0/0".parse().unwrap()).via(ip("192.0.2.9")).dev(up)).unwrap();
         let pods = (0..pods)
             .map(|n| {
                 let pod = NetNs::create().unwrap();
