@@ -103,6 +103,14 @@ impl<'p, 'v> C<'p, 'v> {
         })
     }
 
+    /// The same place with another value in it, for checks on a changed copy.
+    pub fn with_value<'x>(&self, value: &'x Value) -> C<'p, 'x>
+    where
+        'v: 'x,
+    {
+        C { value: Some(value), parent: self.parent, step: self.step, sink: self.sink }
+    }
+
     /// The raw value.
     pub fn value(&self) -> Option<&'v Value> {
         self.value

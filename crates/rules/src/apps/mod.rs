@@ -5,3 +5,4 @@ pub mod daemon_set;
 pub mod deployment;
 pub mod replica_set;
 pub mod stateful_set;
+pub mod workload;

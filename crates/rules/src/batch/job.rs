@@ -2,10 +2,12 @@
 
 use serde_json::Value;
 
-use crate::{Defaults, Rules, Tree};
+use crate::{C, Defaults, Rules, Tree};
+use crate::apps::workload;
+use meta::selector::LabelSelector;
 
 /// Rules of the kind.
-pub const RULES: Rules = Rules { default, ..Rules::NONE };
+pub const RULES: Rules = Rules { default, validate, validate_update: update, validate_status: status, revalidate: true };
 
 fn default(body: &mut Tree) {
     let spec = body.make("spec");
@@ -59,4 +61,240 @@ pub fn generate_selector(job: &mut meta::Object) {
     }
     let selector = spec.make("selector").make("matchLabels");
     selector.default_str(UID_LABELS[0], &uid);
+}
+
+fn validate(job: &C) {
+    let spec = job.get("spec");
+    validate_spec(&spec);
+    let selector = spec.get("selector");
+    if !selector.exists() {
+        return selector.missing("");
+    }
+    crate::meta_v1::label_selector(&selector);
+    let labels = spec.get("template.metadata.labels");
+    if let Ok(wanted) = LabelSelector::from_value(selector.value())
+        && !wanted.matches_map(&workload::labels_of(&labels))
+    {
+        labels.invalid("`selector` does not match template `labels`");
+    }
+    if !spec.get("manualSelector").is_true() {
+        generated_labels(job, &labels, &selector);
+    }
+}
+
+/// The labels that the server put on the template must still be the job's.
+fn generated_labels(job: &C, labels: &C, selector: &C) {
+    let (uid, name) = (job.get("metadata.uid"), job.get("metadata.name"));
+    let mut expected = std::collections::BTreeMap::new();
+    for (keys, value) in [(UID_LABELS, uid.str()), (NAME_LABELS, name.str())] {
+        for key in keys {
+            let label = labels.key(key);
+            if !label.exists() {
+                labels.key(key).missing(&format!("must be '{value}'"));
+            } else if label.str() != value {
+                labels.key(key).invalid(format!("must be '{value}'"));
+            }
+            expected.insert(key.to_owned(), value.to_owned());
+        }
+    }
+    if let Ok(wanted) = LabelSelector::from_value(selector.value())
+        && !wanted.matches_map(&expected)
+    {
+        selector.invalid("`selector` not auto-generated");
+    }
+}
+
+/// The most pods of an indexed job at once.
+const MAX_INDEXED_PARALLELISM: i64 = 100_000;
+
+/// Validates a job's spec, also in a CronJob's template.
+pub fn validate_spec(spec: &C) {
+    for field in [
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex",
+        "maxFailedIndexes",
+    ] {
+        spec.get(field).non_negative();
+    }
+    let per_index = spec.get("backoffLimitPerIndex");
+    let max_failed = spec.get("maxFailedIndexes");
+    if max_failed.exists() && !per_index.exists() {
+        per_index.missing("when maxFailedIndexes is specified");
+    }
+    let mode = spec.get("completionMode");
+    mode.optional_one_of(&["Indexed", "NonIndexed"]);
+    if mode.str() == "Indexed" {
+        indexed(spec);
+    } else {
+        for field in [&per_index, &max_failed] {
+            if field.exists() {
+                field.invalid("requires indexed completion mode");
+            }
+        }
+        if spec.get("successPolicy").exists() {
+            spec.get("successPolicy").invalid("requires indexed completion mode");
+        }
+    }
+    let failure = spec.get("podFailurePolicy");
+    failure_policy(&failure);
+    let replacement = spec.get("podReplacementPolicy");
+    if replacement.exists() {
+        let known: &[&str] = if failure.exists() { &["Failed"] } else { &["Failed", "TerminatingOrFailed"] };
+        replacement.one_of(known);
+    }
+    let template = spec.get("template");
+    crate::core::pod_spec::template(&template);
+    let policy = template.get("spec.restartPolicy");
+    match policy.str() {
+        "" | "Always" => policy.missing("valid values: \"OnFailure\", \"Never\""),
+        "OnFailure" if failure.exists() => {
+            policy.invalid("only \"Never\" is supported when podFailurePolicy is specified");
+        }
+        "OnFailure" | "Never" => {}
+        _ => policy.not_supported(&["OnFailure", "Never"]),
+    }
+}
+
+fn indexed(spec: &C) {
+    let (completions, parallelism) = (spec.get("completions"), spec.get("parallelism"));
+    if !completions.exists() {
+        completions.missing("when completion mode is Indexed");
+    }
+    if parallelism.int() > MAX_INDEXED_PARALLELISM {
+        parallelism.invalid(format!(
+            "must be less than or equal to {MAX_INDEXED_PARALLELISM} when completion mode is Indexed"
+        ));
+    }
+    let failed = spec.get("maxFailedIndexes");
+    if completions.exists() && failed.int() > completions.int() {
+        failed.invalid("must be less than or equal to completions");
+    }
+    let success = spec.get("successPolicy");
+    if success.exists() {
+        let rules = success.get("rules");
+        if rules.len() == 0 {
+            rules.missing("at least one rules must be specified when the successPolicy is specified");
+        }
+        rules.max_items(20);
+        for rule in rules.items() {
+            let (count, indexes) = (rule.get("succeededCount"), rule.get("succeededIndexes"));
+            if !count.exists() && !indexes.exists() {
+                rule.missing("at least one of succeededCount or succeededIndexes must be specified");
+            }
+            if count.exists() {
+                count.positive();
+                if completions.exists() && count.int() > completions.int() {
+                    count.invalid(format!("must be less than or equal to {} (the number of specified completions)", completions.int()));
+                }
+            }
+        }
+    }
+}
+
+fn failure_policy(policy: &C) {
+    let rules = policy.get("rules");
+    rules.max_items(20);
+    for rule in rules.items() {
+        rule.get("action").required_one_of(&["Count", "FailIndex", "FailJob", "Ignore"]);
+        let (codes, conditions) = (rule.get("onExitCodes"), rule.get("onPodConditions"));
+        match (codes.exists(), conditions.len() > 0) {
+            (true, true) => rule.invalid("specifying both OnExitCodes and OnPodConditions is not supported"),
+            (false, false) => rule.invalid("specifying one of OnExitCodes and OnPodConditions is required"),
+            _ => {}
+        }
+        if codes.exists() {
+            codes.get("operator").required_one_of(&["In", "NotIn"]);
+            let values = codes.get("values");
+            if values.len() == 0 {
+                values.invalid("at least one value is required");
+            }
+            if codes.get("operator").str() == "In" {
+                for value in values.items().filter(|v| v.int() == 0) {
+                    value.invalid("must not be 0 for the In operator");
+                }
+            }
+        }
+        for condition in conditions.items() {
+            condition.get("type").check(meta::names::qualified_name);
+            condition.get("status").required_one_of(&["False", "True", "Unknown"]);
+        }
+    }
+}
+
+fn update(new: &C, old: &C) {
+    let (spec, before) = (new.get("spec"), old.get("spec"));
+    for field in ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
+        spec.get(field).immutable(&before.get(field));
+    }
+    let completions = spec.get("completions");
+    let elastic = before.get("completionMode").str() == "Indexed"
+        && completions.exists()
+        && completions.same(&spec.get("parallelism"));
+    if !elastic {
+        completions.immutable(&before.get("completions"));
+    }
+    template_update(&spec, &before, old);
+}
+
+/// The template stays, but for where its pods may run (and what they need) while the job is suspended.
+fn template_update(spec: &C, before: &C, old: &C) {
+    let strip = |template: &C| {
+        let mut template = template.value_or_null();
+        if let Some(tree) = template.as_object_mut() {
+            if let Some(annotations) = tree.child("metadata") {
+                for field in ["annotations", "labels"] {
+                    annotations.remove(field);
+                }
+            }
+            if let Some(pod) = tree.child("spec") {
+                for field in ["nodeSelector", "tolerations", "schedulingGates"] {
+                    pod.remove(field);
+                }
+                if let Some(affinity) = pod.child("affinity") {
+                    affinity.remove("nodeAffinity");
+                }
+                for container in pod.each("containers") {
+                    container.remove("resources");
+                }
+                for container in pod.each("initContainers") {
+                    container.remove("resources");
+                }
+            }
+        }
+        template
+    };
+    let (template, previous) = (spec.get("template"), before.get("template"));
+    let started = old.get("status.startTime").exists();
+    let suspended = before.get("suspend").is_true() && !started;
+    let same = if suspended {
+        crate::same_value(Some(&strip(&template)), Some(&strip(&previous)))
+    } else {
+        template.same(&previous)
+    };
+    if !same {
+        template.invalid("field is immutable");
+    }
+}
+
+fn status(new: &C, old: &C) {
+    let status = new.get("status");
+    for counter in ["active", "succeeded", "failed", "ready", "terminating"] {
+        status.get(counter).non_negative();
+    }
+    let finished = |job: &C, kind: &str| {
+        let conditions = job.get("status.conditions");
+        conditions.items().any(|c| c.get("type").str() == kind && c.get("status").str() == "True")
+    };
+    for kind in ["Complete", "Failed"] {
+        if finished(old, kind) && !finished(new, kind) {
+            status.get("conditions").invalid(format!("cannot disable the terminal {kind} condition"));
+        }
+    }
+    if finished(new, "Complete") && finished(new, "Failed") {
+        status.get("conditions").invalid("cannot set Complete=True and Failed=true conditions");
+    }
 }

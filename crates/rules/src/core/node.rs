@@ -1,10 +1,10 @@
 //! Node.
 
 use crate::resources::round_up_milli;
-use crate::{Defaults, Rules, Tree};
+use crate::{C, Defaults, Rules, Tree};
 
 /// Rules of the kind.
-pub const RULES: Rules = Rules { default, ..Rules::NONE };
+pub const RULES: Rules = Rules { default, validate, validate_update: update, validate_status: status, revalidate: false };
 
 /// A node that names no allocatable resources offers its whole capacity.
 fn default(body: &mut Tree) {
@@ -17,4 +17,81 @@ fn default(body: &mut Tree) {
         round_up_milli(status.child("capacity"));
         round_up_milli(status.child("allocatable"));
     }
+}
+
+fn validate(node: &C) {
+    taints(&node.get("spec.taints"));
+    resources(node);
+    let ranges = node.get("spec.podCIDRs");
+    let mut families = Vec::new();
+    for range in ranges.items() {
+        if !super::service_validation::is_cidr(range.str()) {
+            range.invalid("must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)");
+        }
+        families.push(range.str().contains(':'));
+    }
+    if families.len() > 2 || (families.len() == 2 && families[0] == families[1]) {
+        ranges.invalid("may specify no more than one CIDR for each IP family");
+    }
+}
+
+fn taints(list: &C) {
+    let mut seen: Vec<(&str, &str)> = Vec::new();
+    for taint in list.items() {
+        crate::meta_v1::label_name(&taint.get("key"));
+        let value = taint.get("value");
+        let findings = meta::names::label_value(value.str());
+        if !findings.is_empty() {
+            value.invalid_value(value.str(), findings.join(";"));
+        }
+        let effect = taint.get("effect");
+        effect.required_one_of(&["NoSchedule", "PreferNoSchedule", "NoExecute"]);
+        let key = (effect.str(), taint.get("key").str());
+        if seen.contains(&key) {
+            let mut error = meta::field::Error::duplicate(&taint.path(), taint.value_or_null());
+            error.detail = "taints must be unique by key and effect pair".to_owned();
+            taint.sink().push(error);
+        }
+        seen.push(key);
+    }
+}
+
+fn resources(node: &C) {
+    for list in ["capacity", "allocatable"] {
+        let status = node.get("status");
+        for (name, quantity) in status.get(list).entries() {
+            super::pod_spec::quantity_value(&quantity, name);
+        }
+    }
+}
+
+fn update(new: &C, old: &C) {
+    resources(new);
+    addresses(new);
+    taints(&new.get("spec.taints"));
+    let ranges = new.get("spec.podCIDRs");
+    if old.get("spec.podCIDRs").len() > 0 && !ranges.same(&old.get("spec.podCIDRs")) {
+        ranges.forbidden("node updates may not change podCIDR except from \"\" to valid");
+    }
+    let provider = new.get("spec.providerID");
+    let before = old.get("spec.providerID");
+    if !before.is_zero() && provider.str() != before.str() {
+        provider.forbidden("node updates may not change providerID except from \"\" to valid");
+    }
+}
+
+fn addresses(node: &C) {
+    let mut seen: Vec<(&str, &str)> = Vec::new();
+    for address in node.get("status.addresses").items() {
+        let key = (address.get("type").str(), address.get("address").str());
+        if seen.contains(&key) {
+            address.duplicate();
+        }
+        seen.push(key);
+    }
+}
+
+fn status(new: &C, _old: &C) {
+    resources(new);
+    addresses(new);
 }
