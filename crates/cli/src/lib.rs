@@ -1,1 +1,61 @@
-//! Flags and commands.
+//! Flags and commands of `corten` itself; components bring their own.
+//!
+//! A command is one file under `cmd` and one row in [`Command`]. What a command prints is for people unless `--json` or
+//! `-o json` is given; progress goes to standard error.
+
+mod cmd;
+mod error;
+mod progress;
+
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand};
+
+pub use cmd::down::Down;
+pub use cmd::image::Image;
+pub use cmd::status::Status;
+pub use cmd::up::Up;
+pub use error::{Error, Result, chain};
+
+/// A Kubernetes in one binary.
+#[derive(Debug, Parser)]
+#[command(
+    name = "corten",
+    version,
+    about = "A Kubernetes in one binary",
+    after_help = "Components run alone under upstream's names:\n  \
+        corten kube-apiserver | kube-controller-manager | kube-scheduler | kubelet | kube-proxy | etcd\n\
+        or by a link of that name to this binary. `corten COMPONENT --help` lists their flags.",
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a cluster on this machine, or complete one that is half there.
+    Up(Up),
+    /// End a cluster and leave the machine as it was.
+    Down(Down),
+    /// Show the clusters of this machine.
+    Status(Status),
+    /// Work with the images of a cluster.
+    Image(Image),
+}
+
+/// Runs a command line; the first argument is the program.
+///
+/// # Errors
+/// The command's; flag errors are printed by clap, which ends the process.
+pub async fn run(arguments: Vec<OsString>) -> Result<()> {
+    match Cli::parse_from(arguments).command {
+        Command::Up(up) => up.run().await,
+        Command::Down(down) => down.run(),
+        Command::Status(status) => status.run().await,
+        Command::Image(image) => image.run().await,
+    }
+}

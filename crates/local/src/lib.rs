@@ -15,7 +15,7 @@ mod state;
 pub use error::{Context, Error, Result};
 pub use holder::{enter_node, holder_main};
 pub use layout::{Layout, default_data_dir, runtime_dir};
-pub use network::{attach, lay, remove};
+pub use network::{attach, cgroup, lay, remove, remove_cgroups};
 pub use process::{Pid, Spawned, spawn};
 pub use spec::{Addresses, ControlPlaneSpec, NodeSpec};
 pub use state::{ClusterState, NodeState, claim_slot, list, release_slot};

@@ -61,3 +61,22 @@ pub fn attach(addresses: &Addresses, node: &str, address: IpNet, holder: u32) ->
 pub fn remove(state: &ClusterState) -> Result<()> {
     hostnet::remove(&cluster(&state.addresses), &state.changed).doing("remove the cluster's network")
 }
+
+/// The cgroup below which everything of a cluster is.
+pub fn cgroup(cluster: &str) -> String {
+    format!("/corten/{cluster}")
+}
+
+/// Removes the cluster's cgroups, killing what is left in them.
+///
+/// # Errors
+/// A group stays busy.
+pub fn remove_cgroups(cluster: &str) -> Result<()> {
+    let hierarchies = sys::cgroup::Hierarchies::detect().doing("find the cgroups")?;
+    let group = hierarchies.group(cgroup(cluster));
+    if group.exists() {
+        group.kill().doing("end what is left in the cluster's cgroups")?;
+        group.remove().doing("remove the cluster's cgroups")?;
+    }
+    Ok(())
+}
