@@ -7,6 +7,7 @@
 pub mod codec;
 mod generated;
 mod meta_view;
+pub mod openapi;
 mod serde_de;
 mod table;
 

@@ -51,7 +51,9 @@ impl Model {
         let mut packages: Packages = read(&upstream.join("wire/go-fields.json"))?;
         let proto: HashMap<String, HashMap<String, Value>> = read(&upstream.join("wire/protobuf-fields.json"))?;
         add_empty_structs(&mut packages, &proto);
-        let definitions = openapi::load(upstream)?;
+        add_copied_structs(&mut packages, &proto);
+        let mut definitions = openapi::load(upstream)?;
+        inherit_definitions(&packages, &mut definitions);
         let resolver = Resolver::new(&packages, proto);
         let mut structs = Vec::new();
         for (package, types) in packages.iter().filter(|(p, _)| !groups::skipped(p)) {
@@ -79,6 +81,45 @@ fn add_empty_structs(packages: &mut Packages, proto: &HashMap<String, HashMap<St
         }
         if package.starts_with("apiserver/pkg/apis/apiserver/v") {
             types.entry("IdentityConfiguration".to_owned()).or_default();
+        }
+    }
+}
+
+/// Structs that Go defines as v1's of the same name have a message, but no fields of their own in the list.
+fn add_copied_structs(packages: &mut Packages, proto: &HashMap<String, HashMap<String, Value>>) {
+    let mut copies = Vec::new();
+    for (package, types) in packages.iter() {
+        let prefix = format!("k8s.io.{}.", package.replace('/', ".").replace('-', "_"));
+        let Some((path, _)) = package.rsplit_once('/') else { continue };
+        let Some(stable) = packages.get(&format!("{path}/v1")) else { continue };
+        for name in proto.keys().filter_map(|message| message.strip_prefix(&prefix)) {
+            if let Some(fields) = stable.get(name).filter(|_| !types.contains_key(name)) {
+                copies.push((package.clone(), name.to_owned(), fields.clone()));
+            }
+        }
+    }
+    for (package, name, fields) in copies {
+        packages.entry(package).or_default().insert(name, fields);
+    }
+}
+
+/// OpenAPI tells the facts of inlined fields at the structs that inline them: gives those to the inlined ones.
+fn inherit_definitions(packages: &Packages, definitions: &mut BTreeMap<String, Definition>) {
+    // Twice, since inlined structs inline others.
+    for _ in 0..2 {
+        for (package, types) in packages {
+            for (name, fields) in types {
+                let Some(parent) = definitions.get(&format!("{package}.{name}")).cloned() else { continue };
+                for field in fields.iter().filter(|f| f["inline"] == true) {
+                    let inner = field["type"].as_str().unwrap_or_default();
+                    if inner.contains('.') {
+                        continue;
+                    }
+                    definitions
+                        .entry(format!("{package}.{inner}"))
+                        .or_insert_with(|| Definition { atomic: false, ..parent.clone() });
+                }
+            }
         }
     }
 }
