@@ -1,1 +1,32 @@
 //! The API server: chain, verbs, discovery, OpenAPI.
+//!
+//! [`Server::start`] takes a [`Config`] whose registry has all rows and gives a [`Handle`]. Requests from sockets and from the
+//! same process ([`Handle::call`]) run through one chain ([`chain`]).
+
+mod bootstrap;
+mod chain;
+mod config;
+mod crd_shape;
+mod decode;
+mod discovery;
+mod health;
+mod impersonate;
+mod kubelet;
+mod metrics;
+mod negotiate;
+mod openapi;
+mod openapi_doc;
+mod ownership;
+mod query;
+mod reqinfo;
+mod respond;
+mod review;
+mod route;
+mod server;
+mod sub;
+mod table;
+mod verbs;
+
+pub use config::{Config, KubeletClient, Listen, PostStart, PostStartFn};
+pub use discovery::VERSION;
+pub use server::{Handle, Server, StartError};

@@ -3,6 +3,7 @@
 //! A kind is a [`KindRow`]; [`Registry`] holds the [`Resource`] (storage) of every row. No typed kinds here: objects are bytes as
 //! stored ([`Raw`]), or [`meta::Object`] trees.
 
+mod access;
 mod admit;
 mod cache;
 mod compact;
@@ -21,6 +22,7 @@ mod strategy;
 mod update;
 mod watch;
 
+pub use access::Access;
 pub use admit::{Admit, AdmitAll, Attributes, Operation, Warnings};
 pub use cache::Cache;
 pub use compact::{COMPACT_INTERVAL, compact_forever};

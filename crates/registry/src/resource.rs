@@ -50,6 +50,11 @@ impl Resource {
             .clone()
     }
 
+    /// Objects in the watch cache, when it runs.
+    pub fn cached_objects(&self) -> Option<usize> {
+        self.cache.get().map(|c| c.len())
+    }
+
     /// Ends the cache and its watches; used when the row goes away.
     pub(crate) fn stop(&self) {
         self.shutdown.cancel();

@@ -1,1 +1,4 @@
 //! Logs, metrics and traces.
+
+pub mod logs;
+pub mod metrics;

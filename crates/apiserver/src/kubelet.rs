@@ -1,0 +1,216 @@
+//! Connections to kubelets, pods and services.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response, header};
+use http_body_util::BodyExt;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use meta::{Object, Status};
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{DigitallySignedStruct, SignatureScheme};
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use wire::{Body, BoxError};
+
+use crate::config::KubeletClient;
+use crate::server::State;
+
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The kubelet's port when the node does not tell.
+const KUBELET_PORT: i64 = 10250;
+
+/// TLS towards kubelets (verified, with our certificate) and towards pods (as upstream: not verified).
+pub(crate) struct Kubelets {
+    kubelet: Arc<rustls::ClientConfig>,
+    pods: Arc<rustls::ClientConfig>,
+    preferred: Vec<String>,
+}
+
+/// Takes any certificate; the signature must still be by its key.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone)]
+pub(crate) struct Backend {
+    pub host: String,
+    pub port: u16,
+    pub tls: Option<Peer>,
+}
+
+/// Whom we speak TLS with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peer {
+    Kubelet,
+    Pod,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+fn build(source: &KubeletClient) -> Result<(rustls::ClientConfig, rustls::ClientConfig), String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let any: Arc<dyn ServerCertVerifier> = Arc::new(AnyCertificate(provider.clone()));
+    let verifier: Arc<dyn ServerCertVerifier> = if source.ca.is_empty() {
+        any.clone()
+    } else {
+        let mut roots = RootCertStore::empty();
+        for certificate in rustls_pemfile::certs(&mut &*source.ca) {
+            roots.add(certificate.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
+        }
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().map_err(|e| e.to_string())?
+    };
+    let client = |verifier: Arc<dyn ServerCertVerifier>| {
+        let builder = rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+        builder.map(|b| b.dangerous().with_custom_certificate_verifier(verifier)).map_err(|e| e.to_string())
+    };
+    let kubelet = if source.certificate.is_empty() {
+        client(verifier)?.with_no_client_auth()
+    } else {
+        let chain = rustls_pemfile::certs(&mut &*source.certificate).collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
+        let key = rustls_pemfile::private_key(&mut &*source.key).map_err(|e| e.to_string())?;
+        let key = key.ok_or("the kubelet client key holds no key")?;
+        client(verifier)?.with_client_auth_cert(chain, key).map_err(|e| e.to_string())?
+    };
+    Ok((kubelet, client(any)?.with_no_client_auth()))
+}
+
+impl Kubelets {
+    /// Prepares TLS.
+    pub fn new(source: &KubeletClient) -> Result<Self, String> {
+        let (kubelet, pods) = build(source)?;
+        let preferred = if source.preferred_address_types.is_empty() {
+            ["Hostname", "InternalDNS", "InternalIP", "ExternalDNS", "ExternalIP"].map(str::to_owned).to_vec()
+        } else {
+            source.preferred_address_types.clone()
+        };
+        Ok(Self { kubelet: Arc::new(kubelet), pods: Arc::new(pods), preferred })
+    }
+
+    /// The kubelet of a node, from the node's status.
+    pub async fn of_node(&self, state: &State, name: &str) -> Result<Backend, Status> {
+        let nodes = state.registry.need("", "nodes")?;
+        let node = match nodes.get_cached("", name).await? {
+            Some(node) => node,
+            None => nodes.get_object("", name).await?,
+        };
+        let port = node.get_i64(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"]).filter(|p| *p > 0);
+        let port = u16::try_from(port.unwrap_or(KUBELET_PORT)).map_err(Status::internal)?;
+        let host = self.address(&node).ok_or_else(|| {
+            Status::internal(format!("no preferred addresses found; known addresses: {:?}", node.get(&["status", "addresses"])))
+        })?;
+        Ok(Backend { host, port, tls: Some(Peer::Kubelet) })
+    }
+
+    fn address(&self, node: &Object) -> Option<String> {
+        let addresses = node.get(&["status", "addresses"])?.as_array()?;
+        self.preferred.iter().find_map(|kind| {
+            let found = addresses.iter().find(|a| a["type"].as_str() == Some(kind))?;
+            found["address"].as_str().map(str::to_owned)
+        })
+    }
+
+    async fn connect(&self, backend: &Backend) -> Result<Box<dyn Stream>, BoxError> {
+        let host = backend.host.trim_matches(['[', ']']);
+        let tcp = rt::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((host, backend.port))).await??;
+        tcp.set_nodelay(true)?;
+        let Some(peer) = backend.tls else { return Ok(Box::new(tcp)) };
+        let config = if peer == Peer::Kubelet { &self.kubelet } else { &self.pods };
+        let name = ServerName::try_from(host.to_owned())?;
+        let connecting = tokio_rustls::TlsConnector::from(config.clone()).connect(name, tcp);
+        Ok(Box::new(rt::time::timeout(CONNECT_TIMEOUT, connecting).await??))
+    }
+
+    /// Sends a request; the answer may be an upgrade.
+    pub async fn send(&self, backend: &Backend, mut request: Request<Body>) -> Result<Response<hyper::body::Incoming>, Status> {
+        let failed = |what: &str, error: &dyn std::fmt::Display| {
+            Status::failure(
+                503,
+                meta::reason::SERVICE_UNAVAILABLE,
+                format!("error trying to reach service: {what} {}:{}: {error}", backend.host, backend.port),
+            )
+        };
+        let stream = self.connect(backend).await.map_err(|e| failed("dial tcp", &e))?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|e| failed("handshake with", &e))?;
+        rt::spawn("backend-connection", async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "backend connection ended");
+            }
+        });
+        if !request.headers().contains_key(header::HOST)
+            && let Ok(host) = format!("{}:{}", backend.host, backend.port).parse()
+        {
+            request.headers_mut().insert(header::HOST, host);
+        }
+        sender.send_request(request).await.map_err(|e| failed("request to", &e))
+    }
+}
+
+/// Headers that belong to one connection and are not passed on (but for upgrades).
+pub(crate) fn strip_hop_headers(headers: &mut HeaderMap, keep_upgrade: bool) {
+    for name in ["keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding"] {
+        headers.remove(name);
+    }
+    if !keep_upgrade {
+        headers.remove(header::CONNECTION);
+        headers.remove(header::UPGRADE);
+    }
+}
+
+/// A backend's answer as ours, streamed.
+pub(crate) fn pass_on(response: Response<hyper::body::Incoming>) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    strip_hop_headers(&mut head.headers, false);
+    head.extensions.clear();
+    head.version = http::Version::HTTP_11;
+    Response::from_parts(head, body.map_err(|e| Box::new(e) as BoxError).boxed_unsync())
+}
+
+/// The node that a pod runs on and its phase.
+pub(crate) fn node_of(pod: &Object) -> Option<&str> {
+    pod.get(&["spec", "nodeName"]).and_then(Value::as_str).filter(|n| !n.is_empty())
+}

@@ -1,0 +1,131 @@
+//! Which form of an answer the client takes.
+
+use http::{HeaderMap, header};
+use meta::Status;
+
+/// An encoding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Media {
+    Json,
+    Yaml,
+    Protobuf,
+}
+
+/// What the object is turned into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Shape {
+    #[default]
+    Itself,
+    Table,
+    Metadata,
+    MetadataList,
+}
+
+/// The chosen form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Negotiated {
+    pub media: Media,
+    pub shape: Shape,
+    /// `v=` of the shape: `v1` or `v1beta1`.
+    pub shape_version: String,
+    pub pretty: bool,
+}
+
+impl Media {
+    /// Content type of an answer.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Media::Json => "application/json",
+            Media::Yaml => "application/yaml",
+            Media::Protobuf => "application/vnd.kubernetes.protobuf",
+        }
+    }
+
+    /// From a media type without parameters.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "application/json" | "*/*" | "application/*" => Some(Media::Json),
+            "application/yaml" => Some(Media::Yaml),
+            "application/vnd.kubernetes.protobuf" => Some(Media::Protobuf),
+            _ => None,
+        }
+    }
+}
+
+/// Media types that every built-in kind has.
+pub(crate) const ACCEPTED: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+
+impl Negotiated {
+    /// Plain JSON.
+    pub fn json() -> Self {
+        Self { media: Media::Json, shape: Shape::Itself, shape_version: String::new(), pretty: false }
+    }
+
+    /// Chooses from the `Accept` header. `shapes` says whether tables and partial metadata may be chosen, `protobuf` whether the
+    /// kind has that encoding.
+    ///
+    /// # Errors
+    /// 406 when nothing fits.
+    pub fn choose(headers: &HeaderMap, shapes: bool, protobuf: bool) -> Result<Self, Status> {
+        let accept: Vec<&str> = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect();
+        let accept = accept.join(",");
+        if accept.trim().is_empty() {
+            return Ok(Self::json());
+        }
+        let mut clauses: Vec<(f32, &str)> = accept.split(',').map(|c| (quality(c), c.trim())).collect();
+        clauses.sort_by(|a, b| b.0.total_cmp(&a.0));
+        for (_, clause) in clauses {
+            if let Some(chosen) = clause_form(clause, shapes, protobuf) {
+                return Ok(chosen);
+            }
+        }
+        let accepted: &[&str] = if protobuf { &ACCEPTED } else { &ACCEPTED[..2] };
+        Err(Status::not_acceptable(accepted))
+    }
+
+    /// Whether the answer is neither table nor metadata.
+    pub fn itself(&self) -> bool {
+        self.shape == Shape::Itself
+    }
+
+    /// `meta.k8s.io/v1` or the older one.
+    pub fn shape_api_version(&self) -> String {
+        format!("meta.k8s.io/{}", if self.shape_version.is_empty() { "v1" } else { &self.shape_version })
+    }
+}
+
+fn quality(clause: &str) -> f32 {
+    clause.split(';').skip(1).find_map(|p| p.trim().strip_prefix("q=")?.parse().ok()).unwrap_or(1.0)
+}
+
+fn clause_form(clause: &str, shapes: bool, protobuf: bool) -> Option<Negotiated> {
+    let mut parts = clause.split(';').map(str::trim);
+    let media = Media::parse(parts.next()?)?;
+    if media == Media::Protobuf && !protobuf {
+        return None;
+    }
+    let mut form = Negotiated { media, ..Negotiated::json() };
+    let mut group = "";
+    for (key, value) in parts.filter_map(|p| p.split_once('=')) {
+        match key {
+            "as" => {
+                form.shape = match value {
+                    "Table" => Shape::Table,
+                    "PartialObjectMetadata" => Shape::Metadata,
+                    "PartialObjectMetadataList" => Shape::MetadataList,
+                    _ => return None,
+                }
+            }
+            "v" => form.shape_version = value.to_owned(),
+            "g" => group = value,
+            "pretty" => form.pretty = value == "1",
+            _ => {}
+        }
+    }
+    if form.itself() {
+        form.shape_version.clear();
+        return Some(form);
+    }
+    let known = shapes && group == "meta.k8s.io" && matches!(form.shape_version.as_str(), "v1" | "v1beta1");
+    known.then_some(form)
+}

@@ -1,0 +1,20 @@
+//! Subresources that are more than the object through another strategy.
+
+mod binding;
+mod eviction;
+mod openid;
+mod proxy;
+mod scale;
+mod status;
+mod stream;
+mod token;
+mod tunnel;
+
+pub(crate) use binding::{binding, binding_resource};
+pub(crate) use eviction::eviction;
+pub(crate) use openid::openid;
+pub(crate) use proxy::proxy;
+pub(crate) use scale::scale;
+pub(crate) use status::component_status;
+pub(crate) use stream::{log, stream};
+pub(crate) use token::token;

@@ -1,0 +1,171 @@
+//! pods, services and nodes proxy.
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use meta::{Object, Status};
+use serde_json::Value;
+use wire::Body;
+
+use super::stream::{pass_through, upgrade_of};
+use crate::chain::Call;
+use crate::kubelet::{Backend, Peer, pass_on, strip_hop_headers};
+use crate::route::Target;
+
+/// `scheme:name:port`, where scheme and port may be left out.
+struct Named<'a> {
+    tls: bool,
+    name: &'a str,
+    port: &'a str,
+}
+
+fn split(text: &str) -> Result<Named<'_>, Status> {
+    let parts: Vec<&str> = text.split(':').collect();
+    match parts.as_slice() {
+        [name] => Ok(Named { tls: false, name, port: "" }),
+        [name, port] => Ok(Named { tls: false, name, port }),
+        ["https", name, port] => Ok(Named { tls: true, name, port }),
+        ["http" | "", name, port] => Ok(Named { tls: false, name, port }),
+        _ => Err(Status::bad_request(format!("invalid proxy request {text:?}"))),
+    }
+}
+
+/// Any method on NAME/proxy and below.
+pub(crate) async fn proxy(call: &mut Call, target: &Target) -> Result<Response<Body>, Status> {
+    let name = call.info.name.clone();
+    let mut rest = if call.info.rest.is_empty() { call.query.get("path").to_owned() } else { call.info.rest.clone() };
+    if rest.is_empty() && matches!(call.head.method, Method::GET | Method::HEAD) && upgrade_of(call.headers()).is_none() {
+        return redirect(call);
+    }
+    if !rest.starts_with('/') {
+        rest.insert(0, '/');
+    }
+    let backend = match target.row().plural.as_str() {
+        "pods" => pod_backend(target, &name).await?,
+        "services" => service_backend(call, target, &name).await?,
+        _ => {
+            let named = split(&name)?;
+            let mut backend = call.state.kubelets.of_node(&call.state, named.name).await?;
+            if let Ok(port) = named.port.parse() {
+                backend.port = port;
+            }
+            backend
+        }
+    };
+    let path = if call.raw_query.is_empty() { rest } else { format!("{rest}?{}", call.raw_query) };
+    if upgrade_of(call.headers()).is_some() {
+        return pass_through(call, &backend, &path).await;
+    }
+    forward(call, target, &backend, &path).await
+}
+
+/// As upstream, the bare path is redirected to the one with a slash, so that relative links work.
+fn redirect(call: &Call) -> Result<Response<Body>, Status> {
+    let query = if call.raw_query.is_empty() { String::new() } else { format!("?{}", call.raw_query) };
+    let location = format!("{}/{query}", call.info.path);
+    let mut response = Response::new(wire::empty());
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    response.headers_mut().insert(header::LOCATION, HeaderValue::from_str(&location).map_err(Status::internal)?);
+    Ok(response)
+}
+
+async fn pod_backend(target: &Target, name: &str) -> Result<Backend, Status> {
+    let named = split(name)?;
+    let pod = target.resource.get_object(&target.namespace, named.name).await?;
+    let ip = pod.get_str(&["status", "podIP"]);
+    if ip.is_empty() {
+        return Err(Status::bad_request("address not allowed"));
+    }
+    let port = match named.port {
+        "" => first_port(&pod).unwrap_or(80),
+        text => match text.parse() {
+            Ok(port) => port,
+            Err(_) => named_port(&pod, text)
+                .ok_or_else(|| Status::bad_request(format!("pod {} has no port {text:?}", pod.name())))?,
+        },
+    };
+    Ok(Backend { host: ip.to_owned(), port, tls: named.tls.then_some(Peer::Pod) })
+}
+
+fn ports(pod: &Object) -> impl Iterator<Item = &Value> {
+    let containers = pod.get(&["spec", "containers"]).and_then(Value::as_array);
+    containers.into_iter().flatten().flat_map(|c| c["ports"].as_array().into_iter().flatten())
+}
+
+fn first_port(pod: &Object) -> Option<u16> {
+    let first = ports(pod).next()?;
+    u16::try_from(first["containerPort"].as_i64()?).ok()
+}
+
+fn named_port(pod: &Object, name: &str) -> Option<u16> {
+    let found = ports(pod).find(|p| p["name"].as_str() == Some(name))?;
+    u16::try_from(found["containerPort"].as_i64()?).ok()
+}
+
+async fn service_backend(call: &Call, target: &Target, name: &str) -> Result<Backend, Status> {
+    let named = split(name)?;
+    let service = target.resource.get_object(&target.namespace, named.name).await?;
+    let all = service.get(&["spec", "ports"]).and_then(Value::as_array).cloned().unwrap_or_default();
+    let wanted = all.iter().find(|p| match named.port {
+        "" => all.len() == 1 || p["name"].as_str().unwrap_or("").is_empty(),
+        text => p["name"].as_str() == Some(text) || p["port"].as_i64().map(|n| n.to_string()).as_deref() == Some(text),
+    });
+    let unavailable = |why: String| Status::service_unavailable(why);
+    let Some(wanted) = wanted else {
+        return Err(unavailable(format!("no service port {:?} found for service {:?}", named.port, named.name)));
+    };
+    let port_name = wanted["name"].as_str().unwrap_or("");
+    let slices = call.state.registry.need("discovery.k8s.io", "endpointslices")?.list_cached(&target.namespace).await?;
+    let mut found = Vec::new();
+    for slice in slices.iter().filter(|s| s.label("kubernetes.io/service-name") == Some(named.name)) {
+        let ports = slice.get(&["ports"]).and_then(Value::as_array);
+        let port = ports.and_then(|l| l.iter().find(|p| p["name"].as_str().unwrap_or("") == port_name));
+        let Some(port) = port.and_then(|p| u16::try_from(p["port"].as_i64()?).ok()) else { continue };
+        for endpoint in slice.get(&["endpoints"]).and_then(Value::as_array).into_iter().flatten() {
+            if endpoint["conditions"]["ready"].as_bool() == Some(false) {
+                continue;
+            }
+            let addresses = endpoint["addresses"].as_array().into_iter().flatten();
+            found.extend(addresses.filter_map(Value::as_str).map(|a| (a.to_owned(), port)));
+        }
+    }
+    if found.is_empty() {
+        return Err(unavailable(format!("no endpoints available for service {:?}", named.name)));
+    }
+    let at = usize::try_from(rt::rand::below(found.len() as u64)).unwrap_or(0);
+    let (host, port) = found.swap_remove(at);
+    Ok(Backend { host, port, tls: named.tls.then_some(Peer::Pod) })
+}
+
+async fn forward(call: &mut Call, target: &Target, backend: &Backend, path: &str) -> Result<Response<Body>, Status> {
+    let mut headers = call.head.headers.clone();
+    strip_hop_headers(&mut headers, false);
+    headers.remove(header::AUTHORIZATION);
+    headers.remove(header::HOST);
+    headers.remove(header::ACCEPT_ENCODING);
+    let mut request = Request::new(call.take_body());
+    *request.method_mut() = call.head.method.clone();
+    *request.uri_mut() = path.parse().map_err(|e| Status::bad_request(format!("invalid proxy path: {e}")))?;
+    *request.headers_mut() = headers;
+    *request.version_mut() = Version::HTTP_11;
+    let answer = call.state.kubelets.send(backend, request).await?;
+    let mut response = pass_on(answer);
+    rewrite_location(call, target, backend, &mut response);
+    Ok(response)
+}
+
+/// A redirect of the backend to itself must come back through the proxy.
+fn rewrite_location(call: &Call, _target: &Target, backend: &Backend, response: &mut Response<Body>) {
+    let Some(location) = response.headers().get(header::LOCATION).and_then(|v| v.to_str().ok()) else { return };
+    let own = [format!("http://{}:{}", backend.host, backend.port), format!("https://{}:{}", backend.host, backend.port)];
+    let path = match own.iter().find_map(|o| location.strip_prefix(o.as_str())) {
+        Some(path) => path.to_owned(),
+        None if location.starts_with('/') => location.to_owned(),
+        None => return,
+    };
+    let base = match call.info.rest.is_empty() {
+        true => call.info.path.clone(),
+        false => call.info.path[..call.info.path.len() - call.info.rest.len()].to_owned(),
+    };
+    if let Ok(value) = HeaderValue::from_str(&format!("{base}{path}")) {
+        response.headers_mut().insert(header::LOCATION, value);
+    }
+}
