@@ -1,9 +1,9 @@
 //! IPAddress.
 
-use crate::Rules;
+use crate::{C, Rules};
 
 /// Rules of the kind; it has no defaults.
-pub const RULES: Rules = Rules::NONE;
+pub const RULES: Rules = Rules { validate, validate_update: update, ..Rules::NONE };
 
 /// The name is the address itself, in its canonical form.
 pub fn name(name: &str) -> Vec<String> {
@@ -12,4 +12,21 @@ pub fn name(name: &str) -> Vec<String> {
         Ok(_) => vec!["must be a canonical format IP address".to_owned()],
         Err(_) => vec!["must be a valid IP address".to_owned()],
     }
+}
+
+fn validate(address: &C) {
+    let parent = address.get("spec.parentRef");
+    if !parent.exists() {
+        return parent.missing("");
+    }
+    for field in ["resource", "name"] {
+        let value = parent.get(field);
+        if value.required() {
+            value.check(meta::names::path_segment);
+        }
+    }
+}
+
+fn update(new: &C, old: &C) {
+    new.get("spec.parentRef").immutable(&old.get("spec.parentRef"));
 }

@@ -1,5 +1,6 @@
 //! The group `networking.k8s.io`.
 
+pub mod cidr;
 pub mod ingress;
 pub mod ingress_class;
 pub mod ip_address;

@@ -1,11 +1,27 @@
 //! RuntimeClass.
 
 use crate::resources::round_up_milli;
-use crate::{Defaults, Rules, Tree};
+use crate::{C, Defaults, Rules, Tree};
 
 /// Rules of the kind.
-pub const RULES: Rules = Rules { default, ..Rules::NONE };
+pub const RULES: Rules = Rules { default, validate, validate_update: update, ..Rules::NONE };
 
 fn default(body: &mut Tree) {
     round_up_milli(body.descend(&["overhead", "podFixed"]));
+}
+
+fn validate(class: &C) {
+    let handler = class.get("handler");
+    if handler.required() {
+        handler.check(meta::names::dns1123_label);
+    }
+    for (name, quantity) in class.get("overhead.podFixed").entries() {
+        crate::core::pod_spec::quantity_value(&quantity, name);
+    }
+    crate::meta_v1::labels(&class.get("scheduling.nodeSelector"));
+    crate::core::pod_spec::tolerations(&class.get("scheduling.tolerations"));
+}
+
+fn update(new: &C, old: &C) {
+    new.get("handler").immutable(&old.get("handler"));
 }

@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use crate::{Defaults, Rules, Tree};
+use crate::{C, Defaults, Rules, Tree};
 
 /// Rules of the kind.
-pub const RULES: Rules = Rules { default, ..Rules::NONE };
+pub const RULES: Rules = Rules { default, validate, validate_update: update, ..Rules::NONE };
 
 fn default(body: &mut Tree) {
     let spec = body.make("spec");
@@ -17,4 +17,41 @@ fn default(body: &mut Tree) {
     if spec.unset("volumeLifecycleModes") {
         spec.insert("volumeLifecycleModes".into(), json!(["Persistent"]));
     }
+}
+
+fn validate(driver: &C) {
+    driver.get("metadata.name").max_len(63);
+    let spec = driver.get("spec");
+    for flag in ["attachRequired", "podInfoOnMount", "storageCapacity"] {
+        spec.get(flag).required();
+    }
+    spec.get("fsGroupPolicy").required_one_of(&["File", "None", "ReadWriteOnceWithFSType"]);
+    for mode in spec.get("volumeLifecycleModes").items() {
+        mode.one_of(&["Ephemeral", "Persistent"]);
+    }
+    let mut audiences: Vec<&str> = Vec::new();
+    for request in spec.get("tokenRequests").items() {
+        let audience = request.get("audience");
+        if audiences.contains(&audience.str()) {
+            audience.duplicate();
+        }
+        audiences.push(audience.str());
+        let seconds = request.get("expirationSeconds");
+        if seconds.exists() {
+            if seconds.int() < 600 {
+                seconds.invalid("may not specify a duration less than 10 minutes");
+            }
+            if seconds.int() > 1 << 32 {
+                seconds.invalid("may not specify a duration larger than 2^32 seconds");
+            }
+        }
+    }
+}
+
+fn update(new: &C, old: &C) {
+    let (spec, before) = (new.get("spec"), old.get("spec"));
+    if !spec.get("attachRequired").same(&before.get("attachRequired")) {
+        spec.get("attachedRequired").invalid_value(spec.get("attachRequired").value_or_null(), "field is immutable");
+    }
+    spec.get("volumeLifecycleModes").immutable(&before.get("volumeLifecycleModes"));
 }
