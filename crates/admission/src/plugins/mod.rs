@@ -1,0 +1,19 @@
+//! The plugins, one file each or one per family; the table is in `chain`.
+
+pub mod always;
+pub mod certificates;
+pub mod external_ips;
+pub mod ingress_class;
+pub mod limit_ranger;
+pub mod namespace_exists;
+pub mod namespace_lifecycle;
+pub mod node_restriction;
+pub mod owner_references;
+pub mod pod_rules;
+pub mod pod_security;
+pub mod priority;
+pub mod quota;
+pub mod runtime_class;
+pub mod service_account;
+pub mod storage;
+pub mod taint_nodes;
