@@ -16,5 +16,7 @@ pub mod mvccpb {
     include!("generated/mvccpb.rs");
 }
 
+pub mod etcd_errors;
+
 pub use prost;
 pub use tonic;

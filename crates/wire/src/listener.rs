@@ -50,9 +50,18 @@ pub trait Service: Send + Sync + 'static {
 pub struct Bound {
     listener: TcpListener,
     tls: Option<TlsConfig>,
+    max_streams: u32,
 }
 
 impl Bound {
+    /// Allows this many HTTP/2 streams per connection instead of upstream's default, for services whose clients keep
+    /// hundreds of long ones.
+    #[must_use]
+    pub fn with_max_streams(mut self, max_streams: u32) -> Self {
+        self.max_streams = max_streams;
+        self
+    }
+
     /// The address it listens on.
     pub fn address(&self) -> Option<SocketAddr> {
         self.listener.local_addr().ok()
@@ -64,12 +73,12 @@ impl Bound {
 /// # Errors
 /// The address cannot be bound.
 pub async fn bind(address: SocketAddr, tls: Option<TlsConfig>) -> std::io::Result<Bound> {
-    Ok(Bound { listener: TcpListener::bind(address).await?, tls })
+    Ok(Bound { listener: TcpListener::bind(address).await?, tls, max_streams: MAX_STREAMS })
 }
 
 /// Serves until shutdown, then lets open requests finish for some seconds.
 pub async fn serve(bound: Bound, service: Arc<dyn Service>, shutdown: Shutdown) {
-    let Bound { listener, tls } = bound;
+    let Bound { listener, tls, max_streams } = bound;
     let drained = Shutdown::new();
     let (alive, mut all_gone) = tokio::sync::mpsc::channel::<()>(1);
     loop {
@@ -83,7 +92,7 @@ pub async fn serve(bound: Bound, service: Arc<dyn Service>, shutdown: Shutdown) 
                 let (tls, alive) = (tls.as_ref().map(TlsConfig::current), alive.clone());
                 rt::spawn("connection", async move {
                     let _alive = alive;
-                    drained.run(connection(stream, remote, tls, service, shutdown)).await;
+                    drained.run(connection(stream, remote, tls, max_streams, service, shutdown)).await;
                 });
             }
             Err(error) => {
@@ -103,6 +112,7 @@ async fn connection(
     stream: TcpStream,
     remote: SocketAddr,
     tls: Option<Arc<rustls::ServerConfig>>,
+    max_streams: u32,
     service: Arc<dyn Service>,
     shutdown: Shutdown,
 ) {
@@ -112,7 +122,7 @@ async fn connection(
     }
     let mut info = ConnInfo { remote: Some(remote), local: stream.local_addr().ok(), ..ConnInfo::default() };
     let Some(config) = tls else {
-        return http(stream, Arc::new(info), service, shutdown).await;
+        return http(stream, Arc::new(info), max_streams, service, shutdown).await;
     };
     let handshake = tokio_rustls::TlsAcceptor::from(config).accept(stream);
     match rt::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
@@ -120,14 +130,14 @@ async fn connection(
             info.tls = true;
             let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
             info.peer_certificates = chain.iter().map(|c| c.as_ref().to_vec()).collect();
-            http(stream, Arc::new(info), service, shutdown).await;
+            http(stream, Arc::new(info), max_streams, service, shutdown).await;
         }
         Ok(Err(error)) => debug!(%error, %remote, "TLS handshake failed"),
         Err(_) => debug!(%remote, "TLS handshake timed out"),
     }
 }
 
-async fn http<S>(stream: S, info: Arc<ConnInfo>, service: Arc<dyn Service>, shutdown: Shutdown)
+async fn http<S>(stream: S, info: Arc<ConnInfo>, max_streams: u32, service: Arc<dyn Service>, shutdown: Shutdown)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -136,7 +146,7 @@ where
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_streams(max_streams)
         .initial_stream_window_size(256 * 1024)
         .initial_connection_window_size(1024 * 1024)
         .max_send_buf_size(256 * 1024)

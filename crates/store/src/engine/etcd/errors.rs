@@ -29,6 +29,7 @@ pub(super) fn from_status(status: Status) -> Error {
     match status.code() {
         // gRPC's own limit, which etcd sets above its limit for requests.
         Code::ResourceExhausted if message.contains("larger than max") => Error::TooLarge { limit: 0 },
+        Code::OutOfRange if message.contains("length too large") => Error::TooLarge { limit: 0 },
         // A connection that went away in the middle comes as Unknown or Cancelled from the transport.
         Code::Unavailable | Code::Aborted | Code::Cancelled | Code::ResourceExhausted => {
             Error::Unavailable { message: describe(&status) }
