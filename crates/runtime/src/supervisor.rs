@@ -54,7 +54,7 @@ struct Supervisor {
     next_connection: u64,
     containers: BTreeMap<String, Container>,
     execs: HashMap<String, Exec>,
-    hierarchies: Option<Hierarchies>,
+    hierarchies: Hierarchies,
     own_pidns: OwnedFd,
     pause: Option<OwnedFd>,
     shutdown: bool,

@@ -21,8 +21,14 @@ impl Inner {
         let id = super::ids::new_id()?;
         let options = &config.linux.security_context.namespace_options;
         let netns = (options.network != NamespaceMode::Node).then(|| self.root.join("netns").join(&id));
+        // Without a group nothing could be found and killed after a supervisor's death: there always is one.
+        let cgroup = match config.linux.cgroup_parent.as_str() {
+            "" => format!("/corten-pods/{id}"),
+            given => given.to_owned(),
+        };
         let record = SandboxRecord {
             config: config.clone(),
+            cgroup,
             runtime_handler: handler.to_owned(),
             created_at: now_ns(),
             netns,
@@ -166,11 +172,13 @@ impl Inner {
     async fn erase(self: &Arc<Self>, pod: &Arc<Pod>) {
         let (inner, pod) = (Arc::clone(self), Arc::clone(pod));
         let work = move || {
-            let parent = &pod.record.config.linux.cgroup_parent;
+            let parent = &pod.record.cgroup;
             for entry in std::fs::read_dir(pod.dir.join(CONTAINERS_DIR)).into_iter().flatten().flatten() {
                 inner.remove_group(&join_cgroup(parent, &entry.file_name().to_string_lossy()));
             }
-            if !parent.is_empty() && inner.hierarchies.mode() == sys::cgroup::Mode::V2 {
+            if pod.owns_cgroup() {
+                inner.remove_group(parent);
+            } else if inner.hierarchies.mode() == sys::cgroup::Mode::V2 {
                 inner.remove_group(&join_cgroup(parent, "supervisor"));
             }
             let gone = inner.pods_dir().join(format!(".gone-{}", pod.id));
@@ -187,7 +195,7 @@ impl Inner {
 
 /// The group of a container below its pod's.
 pub(super) fn join_cgroup(parent: &str, name: &str) -> String {
-    if parent.is_empty() { String::new() } else { format!("{}/{name}", parent.trim_end_matches('/')) }
+    format!("{}/{name}", parent.trim_end_matches('/'))
 }
 
 fn pod_setup(pod: &Pod) -> PodSetup {
@@ -200,7 +208,7 @@ fn pod_setup(pod: &Pod) -> PodSetup {
         shared_pid: options.pid == NamespaceMode::Pod,
         hostname: if options.network == NamespaceMode::Node { String::new() } else { config.hostname.clone() },
         sysctls: config.linux.sysctls.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
-        cgroup_parent: config.linux.cgroup_parent.clone(),
+        cgroup_parent: pod.record.cgroup.clone(),
         oom_score_adj: -998,
     }
 }

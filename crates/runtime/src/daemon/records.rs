@@ -25,6 +25,8 @@ pub(super) struct SandboxRecord {
     pub(super) runtime_handler: String,
     pub(super) created_at: i64,
     pub(super) netns: Option<PathBuf>,
+    /// The pod's group: the one given, or one of our own.
+    pub(super) cgroup: String,
 }
 
 /// What changes of a sandbox.
@@ -67,6 +69,11 @@ impl Pod {
     pub(super) fn save_state(&self) -> Result<()> {
         let state = self.state.lock().clone();
         write_json(&self.dir.join(POD_STATE_FILE), &state)
+    }
+
+    /// Whether the pod's group is ours to remove.
+    pub(super) fn owns_cgroup(&self) -> bool {
+        self.record.config.linux.cgroup_parent.is_empty()
     }
 
     pub(super) fn container_dir(&self, id: &str) -> PathBuf {

@@ -114,7 +114,7 @@ impl Inner {
             root: Root { path: dir.join("rootfs"), readonly: security.readonly_rootfs },
             mounts,
             linux: Linux {
-                cgroups_path: join_cgroup(&pod.record.config.linux.cgroup_parent, id),
+                cgroups_path: join_cgroup(&pod.record.cgroup, id),
                 resources,
                 devices: devices.into_iter().map(|(device, _)| device).collect(),
                 masked_paths: masked,

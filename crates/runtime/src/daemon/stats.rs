@@ -29,7 +29,7 @@ impl Inner {
 
     pub(super) async fn stats_of_pod(&self, pod: &Pod) -> Result<PodSandboxStats> {
         let config = &pod.record.config;
-        let stats = self.read(&config.linux.cgroup_parent);
+        let stats = self.read(&pod.record.cgroup);
         let mut containers = Vec::new();
         for container in self.containers_of(&pod.id) {
             containers.push(self.stats_of(&container).await?);

@@ -22,8 +22,8 @@ pub(super) enum Setup<'a> {
 }
 
 impl<'a> Setup<'a> {
-    pub(super) fn first(dir: &Path, spec: &'a Spec, group: Option<&Group>) -> Result<Self, String> {
-        let views = group.map(Group::views).unwrap_or_default();
+    pub(super) fn first(dir: &Path, spec: &'a Spec, group: &Group) -> Result<Self, String> {
+        let views = group.views();
         Ok(Self::First { dir: dir.to_owned(), spec, views, seccomp: read_filters(&spec.corten.seccomp)? })
     }
 

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use sys::cgroup::{Group, Hierarchies, Joiner};
+use sys::cgroup::{Group, Joiner};
 use sys::process::{CloneFlags, Fork};
 
 use super::child::{self, Setup};
@@ -56,40 +56,28 @@ impl Supervisor {
         result.map(|()| run).map_err(Failure::other)
     }
 
-    fn start_spec(&mut self, id: &str, dir: &Path, spec: &Spec) -> Result<Container, String> {
+    fn start_spec(&self, id: &str, dir: &Path, spec: &Spec) -> Result<Container, String> {
         let group = self.make_group(spec)?;
-        let launched = self.launch_first(id, dir, spec, group.as_ref());
+        let launched = self.launch_first(id, dir, spec, &group);
         match launched {
-            Ok(container) => Ok(Container { group, ..container }),
+            Ok(container) => Ok(Container { group: Some(group), ..container }),
             Err(message) => {
-                if let Some(group) = group {
-                    let _ = group.kill();
-                    let _ = group.wait_empty(std::time::Duration::from_millis(200));
-                    let _ = group.remove();
-                }
+                let _ = group.kill();
+                let _ = group.wait_empty(std::time::Duration::from_millis(200));
+                let _ = group.remove();
                 Err(message)
             }
         }
     }
 
-    fn make_group(&mut self, spec: &Spec) -> Result<Option<Group>, String> {
-        if spec.linux.cgroups_path.is_empty() {
-            return Ok(None);
-        }
-        let group = self.hierarchies()?.group(&spec.linux.cgroups_path);
+    fn make_group(&self, spec: &Spec) -> Result<Group, String> {
+        let group = self.hierarchies.group(&spec.linux.cgroups_path);
         group.create().map_err(|e| e.line())?;
         group.set(&spec.linux.resources.to_sys()).map_err(|e| e.line())?;
-        Ok(Some(group))
+        Ok(group)
     }
 
-    fn hierarchies(&mut self) -> Result<&Hierarchies, String> {
-        if self.hierarchies.is_none() {
-            self.hierarchies = Some(Hierarchies::detect().map_err(|e| e.line())?);
-        }
-        self.hierarchies.as_ref().ok_or_else(|| "no cgroup hierarchy".to_owned())
-    }
-
-    fn launch_first(&self, id: &str, dir: &Path, spec: &Spec, group: Option<&Group>) -> Result<Container, String> {
+    fn launch_first(&self, id: &str, dir: &Path, spec: &Spec, group: &Group) -> Result<Container, String> {
         let log = Log::open(&spec.corten.log_path)
             .map_err(|e| format!("open log {}: {e}", spec.corten.log_path.display()))?;
         let (mut theirs, mut ours) = (Stdio::default(), Stdio::default());
@@ -104,7 +92,7 @@ impl Supervisor {
             (ours.stderr, theirs.stderr) = (Some(read), Some(write));
         }
         let setup = Setup::first(dir, spec, group)?;
-        let launched = self.launch(id, &spec.corten.pid, setup, theirs, group)?;
+        let launched = self.launch(id, &spec.corten.pid, setup, theirs, Some(group))?;
         let terminal = launched.terminal;
         let (stdin, stdout) = match &terminal {
             Some(master) => (None, Some(rustix::io::dup(master).map_err(|e| format!("dup: {e}"))?)),

@@ -9,17 +9,14 @@ use sys::process::{CloneFlags, Fork};
 use crate::proto::PodSetup;
 
 /// Moves the supervisor into the pod's group, so that a restart of the daemon's service does not take it along.
-pub(super) fn join_pod_cgroup(setup: &PodSetup) -> Result<Option<Hierarchies>, String> {
-    if setup.cgroup_parent.is_empty() {
-        return Ok(Hierarchies::detect().ok());
-    }
+pub(super) fn join_pod_cgroup(setup: &PodSetup) -> Result<Hierarchies, String> {
     let hierarchies = Hierarchies::detect().map_err(|e| e.line())?;
     let pod = hierarchies.group(&setup.cgroup_parent);
     // On v2 a group with controllers for its children may have no processes of its own.
     let own = if hierarchies.mode() == Mode::V2 { pod.child("supervisor") } else { pod };
     own.create().map_err(|e| e.line())?;
     own.join().map_err(|e| e.line())?;
-    Ok(Some(hierarchies))
+    Ok(hierarchies)
 }
 
 /// Makes the namespaces that all containers share, pins the network one, and sets what belongs to them.

@@ -60,7 +60,7 @@ async fn identity_confinement_and_mounts_are_as_configured() {
     security.readonly_rootfs = true;
     security.seccomp = SecurityProfile::RuntimeDefault;
     security.capabilities.drop = vec!["ALL".to_owned()];
-    security.masked_paths = vec!["/proc/kcore".to_owned(), "/sys/firmware".to_owned()];
+    security.masked_paths = vec!["/proc/uptime".to_owned(), "/sys/firmware".to_owned()];
     security.readonly_paths = vec!["/proc/sys".to_owned()];
     config.envs = vec![KeyValue { key: "data-1".to_owned(), value: "x y".to_owned() }];
     config.mounts = vec![Mount {
@@ -80,7 +80,7 @@ async fn identity_confinement_and_mounts_are_as_configured() {
         ("cat /etc/resolv.conf", "search a.b\nnameserver 10.0.0.1\noptions ndots:5\n"),
         ("tr '\\0' '\\n' < /proc/1/environ | grep data-1", "data-1=x y\n"),
         ("cat /proc/1/comm; ps | grep -c '[s]leep'", "sleep\n1\n"),
-        ("wc -c < /proc/kcore; ls /sys/firmware | wc -l", "0\n0\n"),
+        ("wc -c < /proc/uptime; ls /sys/firmware | wc -l", "0\n0\n"),
         ("echo 1 > /proc/sys/kernel/panic 2>&1 || echo denied", "denied\n"),
         ("echo x > /dev/null && ls -d /dev/fd /dev/shm /dev/mqueue /dev/pts/ptmx | wc -l", "4\n"),
         ("cat /proc/self/cgroup | grep memory | grep -o ':/$'", ":/\n"),

@@ -1,0 +1,92 @@
+//! The image that is always there: this program itself.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use node_api::ImageRunConfig;
+
+use crate::state::ImageRecord;
+use crate::unpack::digest_of;
+use crate::{Error, Result, Store};
+
+impl Store {
+    /// Makes sure that the built-in image `name` (`corten.local/corten:<version>`) holds `program`, which becomes
+    /// `/corten` with links of other names beside it; gives its id. Cheap when nothing changed: the program is told
+    /// apart by device, inode, size and time, and linked, not copied, where the store is on its file system, so that
+    /// its pages are shared with this process.
+    ///
+    /// # Errors
+    /// The program cannot be read, the store not written.
+    pub fn ensure_builtin(&self, name: &str, program: &Path) -> Result<String> {
+        let name = crate::canonical_name(name)?;
+        let program = std::fs::canonicalize(program).unwrap_or_else(|_| program.to_owned());
+        let meta = std::fs::metadata(&program).map_err(|e| Error::io("stat", &program, e))?;
+        let stamp = format!(
+            "corten-builtin {name} {} {} {} {}.{}",
+            meta.dev(),
+            meta.ino(),
+            meta.len(),
+            meta.mtime(),
+            meta.mtime_nsec()
+        );
+        // Not a digest of an archive, as there is none: this layer never leaves the machine.
+        let diff_id = digest_of(stamp.as_bytes());
+        let id = digest_of(format!("{stamp} config").as_bytes());
+        let hex = id.trim_start_matches("sha256:").to_owned();
+        if self.state()?.find(&name).as_ref() == Some(&hex) {
+            return Ok(id);
+        }
+        if !self.state()?.layers.contains_key(&diff_id) {
+            let staging = self.stage()?;
+            let inodes = fill(&staging.dir, &program)?;
+            self.commit_layer(staging, &diff_id, meta.len(), inodes)?;
+        }
+        let config = ImageRunConfig {
+            entrypoint: vec!["/corten".to_owned()],
+            env: vec!["PATH=/bin".to_owned()],
+            ..ImageRunConfig::default()
+        };
+        let record = ImageRecord { layers: vec![diff_id], config, pinned: true, ..ImageRecord::default() };
+        self.put(&hex, record, Some(name.clone()), None)?;
+        self.unpin_old(&hex)?;
+        Ok(id)
+    }
+
+    /// Built-in images of earlier programs have lost their name; they go when nobody uses them.
+    fn unpin_old(&self, current: &str) -> Result<()> {
+        self.change(|state| {
+            for (id, image) in &mut state.images {
+                image.pinned &= id == current || !image.tags.is_empty();
+            }
+            Ok(())
+        })?;
+        self.drop_unnamed()
+    }
+}
+
+fn fill(dir: &Path, program: &Path) -> Result<u64> {
+    let target = dir.join("corten");
+    if std::fs::hard_link(program, &target).is_err() {
+        std::fs::copy(program, &target).map_err(|e| Error::io("copy to", &target, e))?;
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&target, mode).map_err(|e| Error::io("change mode of", &target, e))?;
+    }
+    for sub in ["bin", "etc", "tmp"] {
+        let path = dir.join(sub);
+        std::fs::create_dir(&path).map_err(|e| Error::io("make", &path, e))?;
+    }
+    let tmp = dir.join("tmp");
+    std::fs::set_permissions(&tmp, std::fs::Permissions::from_mode(0o1777))
+        .map_err(|e| Error::io("change mode of", &tmp, e))?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755))
+        .map_err(|e| Error::io("change mode of", dir, e))?;
+    let link = dir.join("bin/corten");
+    std::os::unix::fs::symlink("/corten", &link).map_err(|e| Error::io("link", &link, e))?;
+    let users = "root:x:0:0:root:/:/corten\nnobody:x:65534:65534:nobody:/:/corten\n";
+    let groups = "root:x:0:\nnogroup:x:65534:\n";
+    for (name, text) in [("etc/passwd", users), ("etc/group", groups)] {
+        let path = dir.join(name);
+        std::fs::write(&path, text).map_err(|e| Error::io("write", &path, e))?;
+    }
+    Ok(8)
+}
