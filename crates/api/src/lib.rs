@@ -5,6 +5,7 @@
 //! trees ([`from_object`], [`to_object`]), to protobuf ([`encode_protobuf`]).
 
 mod coded;
+mod descriptions;
 mod kind;
 mod kinds;
 pub mod prelude;
@@ -12,6 +13,7 @@ pub mod prelude;
 pub use coded::{
     Coded, DecodeError, decode, encode_protobuf, from_json, from_object, from_value, quantity, to_object,
 };
+pub use descriptions::Descriptions;
 pub use k8s_openapi;
 pub use k8s_openapi::api as k8s;
 pub use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions;
