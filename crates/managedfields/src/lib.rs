@@ -6,6 +6,7 @@
 //!
 //! [`strategic`] is the older patch format, driven by the same table.
 
+mod custom;
 mod element;
 mod fields_v1;
 mod manager;
@@ -16,6 +17,7 @@ mod typed;
 mod updater;
 mod value;
 
+pub use custom::custom_shape;
 pub use element::PathElement;
 pub use fields_v1::{FieldsError, from_fields_v1, to_fields_v1};
 pub use manager::{

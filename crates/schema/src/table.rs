@@ -4,7 +4,7 @@ use meta::GroupVersionKind;
 
 use crate::generated::facts::{DEFAULTS, GO_TYPES, LISTS, PATCHES};
 use crate::generated::fields::{FIELDS, ORDER};
-use crate::generated::kinds::{KINDS, LIST_META, OBJECT_META, WATCH_EVENT};
+use crate::generated::kinds::{KINDS, LIST_META, OBJECT_META, UNIONS, WATCH_EVENT};
 use crate::generated::structs::{PACKAGES, STRUCTS};
 
 /// What one value of a field is.
@@ -294,6 +294,11 @@ impl TypeRef {
     /// Whether the struct as a whole is replaced by apply (`x-kubernetes-map-type: atomic`).
     pub fn is_atomic(self) -> bool {
         self.def().flags & ATOMIC != 0
+    }
+
+    /// `x-kubernetes-unions` as JSON text.
+    pub fn unions(self) -> Option<&'static str> {
+        UNIONS.iter().find(|(id, _)| *id == self.0).map(|(_, text)| *text)
     }
 
     /// Whether the struct carries `apiVersion` and `kind`.

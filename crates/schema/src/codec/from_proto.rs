@@ -195,7 +195,7 @@ impl<S: Sink> Walk<'_, S> {
         let stamp = !self.resource_version.is_empty() && depth == 1 && t == TypeRef::OBJECT_META;
         for (at, field) in fields.iter().enumerate() {
             if stamp && field.name() == "resourceVersion" {
-                self.sink.key(field.name());
+                self.sink.field(field.name());
                 self.sink.string(self.resource_version);
                 continue;
             }
@@ -209,7 +209,7 @@ impl<S: Sink> Walk<'_, S> {
             Card::One => self.single(field, at, index, bytes, depth),
             Card::List if !index.has(at) => self.absent(field),
             Card::List => {
-                self.sink.key(field.name());
+                self.sink.field(field.name());
                 self.sink.begin_array();
                 let mut items = index.occurrences(at, field, bytes);
                 while let Some(raw) = items.next()? {
@@ -227,7 +227,7 @@ impl<S: Sink> Walk<'_, S> {
     /// What Go prints for nil.
     fn absent(&mut self, field: &Field) -> Result<()> {
         if !field.omit_empty() {
-            self.sink.key(field.name());
+            self.sink.field(field.name());
             self.sink.null();
         }
         Ok(())
@@ -262,7 +262,7 @@ impl<S: Sink> Walk<'_, S> {
         if !field.is_pointer() && omitted(field, &raw)? {
             return Ok(());
         }
-        self.sink.key(field.name());
+        self.sink.field(field.name());
         self.value(field.elem(), raw, depth)
     }
 
@@ -283,7 +283,7 @@ impl<S: Sink> Walk<'_, S> {
     }
 
     fn map(&mut self, field: &Field, mut entries: Occurrences<'_>, depth: usize) -> Result<()> {
-        self.sink.key(field.name());
+        self.sink.field(field.name());
         self.sink.begin_object();
         // Gogo sorts keys; a writer that repeats one makes us keep the last.
         let mut sorted = Vec::new();

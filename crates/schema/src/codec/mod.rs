@@ -26,7 +26,9 @@ pub use envelope::{Envelope, MAGIC, open_envelope, write_envelope};
 pub use error::Error;
 pub use from_proto::{message_to_json, message_to_value, protobuf_to_json};
 pub use list::{JsonListWriter, ListMeta, ProtobufListWriter, json_watch_event, protobuf_list, protobuf_watch_event};
-pub use splice::{set_resource_version, write_with_resource_version};
+pub use splice::{
+    partial_object_metadata, partial_object_metadata_json, set_resource_version, write_with_resource_version,
+};
 pub use to_proto::encode_message;
 pub use yaml::{decode_untyped_yaml, decode_yaml, to_yaml, yaml_to_json};
 

@@ -232,9 +232,26 @@ pub(crate) fn parse_duration(text: &str) -> Result<i64> {
 
 /// Parses and prints a quantity in upstream's canonical form.
 pub(crate) fn canonical_quantity(text: &str) -> Result<String> {
+    if is_canonical(text) {
+        return Ok(text.to_owned());
+    }
     let quantity: meta::quantity::Quantity =
         text.trim().parse().map_err(|e: meta::quantity::ParseQuantityError| Error::Json(e.to_string()))?;
     Ok(quantity.to_string())
+}
+
+/// Whether a short quantity surely stands in its canonical form already, which nearly all do.
+fn is_canonical(text: &str) -> bool {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    if digits == 0 || digits > 9 || text.starts_with('0') {
+        return text == "0";
+    }
+    let Ok(number) = text[..digits].parse::<u32>() else { return false };
+    match &text[digits..] {
+        "" | "m" | "u" | "n" | "k" | "M" | "G" => number % 1000 != 0,
+        "Ki" | "Mi" | "Gi" => number % 1024 != 0,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -253,6 +270,14 @@ mod tests {
         assert!(parse_time("2026-01-01T00:00:00Z", true).is_err());
         for bad in ["", "2026-02-30T00:00:00Z", "2026-01-01", "2026-01-01 00:00:00Z", "2026-01-01T00:00:00"] {
             assert!(parse_time(bad, false).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn quantities() {
+        for text in ["0", "1", "100m", "1500m", "64Mi", "1Gi", "250k", "1001", "1e3", "1000m", "1024Ki", "0.5", "1000", "10M"] {
+            let parsed: meta::quantity::Quantity = text.parse().expect("quantity");
+            assert_eq!(canonical_quantity(text).as_deref(), Ok(parsed.to_string().as_str()), "{text}");
         }
     }
 

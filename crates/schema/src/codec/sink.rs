@@ -8,6 +8,10 @@ use super::{Error, Result};
 pub(crate) trait Sink {
     fn begin_object(&mut self);
     fn key(&mut self, key: &str);
+    /// A key that needs no escaping: a field's name.
+    fn field(&mut self, name: &'static str) {
+        self.key(name);
+    }
     fn end_object(&mut self);
     fn begin_array(&mut self);
     /// Announces the next element of an array.
@@ -40,6 +44,15 @@ impl Sink for JsonSink<'_> {
         }
         write_string(self.out, key);
         self.out.push(b':');
+    }
+
+    fn field(&mut self, name: &'static str) {
+        if self.out.last() != Some(&b'{') {
+            self.out.push(b',');
+        }
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
     }
 
     fn end_object(&mut self) {

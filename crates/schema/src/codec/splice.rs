@@ -56,6 +56,33 @@ impl<'a> Cut<'a> {
     }
 }
 
+/// Stored bytes as `meta.k8s.io/v1, PartialObjectMetadata` in protobuf, with `resourceVersion` set.
+///
+/// # Errors
+/// No envelope, or malformed bytes.
+pub fn partial_object_metadata(bytes: &[u8], resource_version: u64) -> Result<Vec<u8>> {
+    let (_, _, metadata) = find(open_envelope(bytes)?.raw, METADATA)?;
+    let mut bare = Vec::with_capacity(metadata.len() + 4);
+    put_bytes(&mut bare, METADATA, metadata);
+    let cut = Cut::new(&bare, resource_version)?;
+    let mut out = Vec::with_capacity(metadata.len() + 64);
+    begin_envelope(&mut out, PARTIAL_VERSION, PARTIAL_KIND, cut.len());
+    cut.write(&mut out);
+    end_envelope(&mut out);
+    Ok(out)
+}
+
+/// Stored bytes as `meta.k8s.io/v1, PartialObjectMetadata` in JSON, with `resourceVersion` set.
+///
+/// # Errors
+/// No envelope, or malformed bytes.
+pub fn partial_object_metadata_json(bytes: &[u8], resource_version: u64, out: &mut Vec<u8>) -> Result<()> {
+    super::protobuf_to_json(&partial_object_metadata(bytes, 0)?, resource_version, out)
+}
+
+const PARTIAL_VERSION: &str = "meta.k8s.io/v1";
+const PARTIAL_KIND: &str = "PartialObjectMetadata";
+
 /// Where a field stands, or, when it is missing, where it would stand.
 fn find(bytes: &[u8], number: u32) -> Result<(usize, usize, &[u8])> {
     let mut reader = Reader::new(bytes);

@@ -285,6 +285,13 @@ fn lists_and_watch_events() {
     writer.end(&mut out);
     assert_eq!(serde_json::from_slice::<Value>(&out).expect("JSON"), Value::Object(tree.body));
 
+    let partial = decode_protobuf(&partial_object_metadata(&stored, 9).expect("partial")).expect("decode");
+    assert_eq!((partial.kind(), partial.name(), partial.resource_version()), ("PartialObjectMetadata", "a", "9"));
+    assert_eq!(partial.get(&["data"]), None);
+    let mut json = Vec::new();
+    partial_object_metadata_json(&stored, 9, &mut json).expect("partial");
+    assert_eq!(serde_json::from_slice::<Value>(&json).expect("JSON"), Value::Object(partial.body));
+
     let frame = protobuf_watch_event("ADDED", &stored);
     assert_eq!(frame[..4], (frame.len() as u32 - 4).to_be_bytes());
     let mut reader = wire::Reader::new(&frame[4..]);

@@ -427,3 +427,16 @@ pub(crate) static KINDS: [(&str, &str, &str, u16); 418] = [
 pub(crate) const OBJECT_META: u16 = 1167;
 pub(crate) const LIST_META: u16 = 1164;
 pub(crate) const WATCH_EVENT: u16 = 1185;
+
+/// `x-kubernetes-unions` as JSON, by struct.
+#[rustfmt::skip]
+pub(crate) static UNIONS: [(u16, &str); 8] = [
+    (351, "[{\"discriminator\":\"type\",\"fields-to-discriminateBy\":{\"localhostProfile\":\"LocalhostProfile\"}}]"),
+    (505, "[{\"fields-to-discriminateBy\":{\"podGroupName\":\"PodGroupName\"}}]"),
+    (545, "[{\"discriminator\":\"type\",\"fields-to-discriminateBy\":{\"localhostProfile\":\"LocalhostProfile\"}}]"),
+    (664, "[{\"discriminator\":\"type\",\"fields-to-discriminateBy\":{\"queuing\":\"Queuing\"}}]"),
+    (672, "[{\"discriminator\":\"type\",\"fields-to-discriminateBy\":{\"exempt\":\"Exempt\",\"limited\":\"Limited\"}}]"),
+    (677, "[{\"discriminator\":\"kind\",\"fields-to-discriminateBy\":{\"group\":\"Group\",\"serviceAccount\":\"ServiceAccount\",\"user\":\"User\"}}]"),
+    (1030, "[{\"fields-to-discriminateBy\":{\"basic\":\"Basic\",\"gang\":\"Gang\"}}]"),
+    (1034, "[{\"fields-to-discriminateBy\":{\"workload\":\"Workload\"}}]"),
+];

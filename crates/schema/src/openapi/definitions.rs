@@ -108,8 +108,8 @@ pub fn definition(t: TypeRef, describe: Describe<'_>) -> Value {
     if !gvks.is_empty() {
         schema["x-kubernetes-group-version-kind"] = gvks.into();
     }
-    if let Some(union) = union_of(t) {
-        schema["x-kubernetes-unions"] = union;
+    if let Some(unions) = t.unions().and_then(|text| serde_json::from_str(text).ok()) {
+        schema["x-kubernetes-unions"] = unions;
     }
     schema
 }
@@ -208,19 +208,4 @@ fn scalar_schema(name: &str) -> Value {
         "FieldsV1" | "RawExtension" | "Patch" => json!({"type": "object"}),
         _ => json!({}),
     }
-}
-
-/// The few unions that upstream marks: (type, discriminator, fields).
-fn union_of(t: TypeRef) -> Option<Value> {
-    if !t.package().starts_with("api/") {
-        return None;
-    }
-    let (discriminator, fields): (&str, &[&str]) = match t.name() {
-        "AppArmorProfile" | "SeccompProfile" => ("type", &["localhostProfile"]),
-        "ContainerRestartRule" => return None,
-        _ => return None,
-    };
-    let upper = |f: &str| format!("{}{}", f[..1].to_uppercase(), &f[1..]);
-    let map: Map<String, Value> = fields.iter().map(|f| ((*f).to_owned(), upper(f).into())).collect();
-    Some(json!([{"discriminator": discriminator, "fields-to-discriminateBy": map}]))
 }

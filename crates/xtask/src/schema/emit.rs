@@ -205,9 +205,20 @@ fn kinds_file(model: &Model) -> String {
         ("LIST_META", "apimachinery/pkg/apis/meta/v1", "ListMeta"),
         ("WATCH_EVENT", "apimachinery/pkg/apis/meta/v1", "WatchEvent"),
     ];
+    let unions: Vec<(usize, &String)> =
+        model.structs.iter().enumerate().filter_map(|(at, s)| Some((at, s.unions.as_ref()?))).collect();
     for (constant, package, name) in named {
         let at = model.structs.iter().position(|s: &Struct| s.package == package && s.name == name).unwrap_or(0);
         let _ = writeln!(out, "pub(crate) const {constant}: u16 = {at};");
     }
+    let _ = writeln!(
+        out,
+        "\n/// `x-kubernetes-unions` as JSON, by struct.\n#[rustfmt::skip]\npub(crate) static UNIONS: [(u16, &str); {}] = [",
+        unions.len()
+    );
+    for (at, text) in unions {
+        let _ = writeln!(out, "    ({at}, {text:?}),");
+    }
+    out.push_str("];\n");
     out
 }

@@ -20,6 +20,8 @@ pub struct Property {
 pub struct Definition {
     pub required: HashSet<String>,
     pub atomic: bool,
+    /// `x-kubernetes-unions` as JSON text.
+    pub unions: Option<String>,
     pub properties: BTreeMap<String, Property>,
 }
 
@@ -53,6 +55,7 @@ fn definition(schema: &Value) -> Definition {
     let mut result = Definition {
         required: strings(&schema["required"]).into_iter().collect(),
         atomic: schema["x-kubernetes-map-type"] == "atomic",
+        unions: schema.get("x-kubernetes-unions").map(Value::to_string),
         properties: BTreeMap::new(),
     };
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {

@@ -33,6 +33,7 @@ pub struct Struct {
     pub name: String,
     pub atomic: bool,
     pub is_kind: bool,
+    pub unions: Option<String>,
     pub fields: Vec<Field>,
 }
 
@@ -117,7 +118,7 @@ fn inherit_definitions(packages: &Packages, definitions: &mut BTreeMap<String, D
                     }
                     definitions
                         .entry(format!("{package}.{inner}"))
-                        .or_insert_with(|| Definition { atomic: false, ..parent.clone() });
+                        .or_insert_with(|| Definition { atomic: false, unions: None, ..parent.clone() });
                 }
             }
         }
@@ -184,6 +185,7 @@ impl<'a> Resolver<'a> {
             name: name.to_owned(),
             atomic: facts.is_some_and(|f| f.atomic),
             is_kind: false,
+            unions: facts.and_then(|f| f.unions.clone()),
             fields: Vec::new(),
         };
         for field in fields {
