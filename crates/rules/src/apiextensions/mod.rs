@@ -3,3 +3,4 @@
 pub mod api_service;
 pub mod convert;
 pub mod custom_resource_definition;
+mod schema;

@@ -1,11 +1,11 @@
 //! ResourceClaim and ResourceClaimTemplate.
 
-use crate::{Defaults, Rules, Tree};
+use crate::{C, Defaults, Rules, Tree};
 
 /// Rules of ResourceClaim.
-pub const RULES: Rules = Rules { default, ..Rules::NONE };
+pub const RULES: Rules = Rules { default, validate_update: update, ..Rules::NONE };
 /// Rules of ResourceClaimTemplate.
-pub const TEMPLATE: Rules = Rules { default: default_template, ..Rules::NONE };
+pub const TEMPLATE: Rules = Rules { default: default_template, validate_update: update, ..Rules::NONE };
 
 fn default(body: &mut Tree) {
     if let Some(spec) = body.child("spec") {
@@ -48,4 +48,9 @@ fn default_tolerations(holder: &mut Tree) {
     for toleration in holder.each("tolerations") {
         toleration.default_str("operator", "Equal");
     }
+}
+
+/// What is asked for does not change.
+fn update(new: &C, old: &C) {
+    new.get("spec").immutable(&old.get("spec"));
 }
