@@ -108,7 +108,7 @@ impl Chain {
         self.plugins.iter().map(|(name, _)| *name).collect()
     }
 
-    fn request<'a>(&'a self, attributes: &'a Attributes<'_>) -> Request<'a> {
+    fn request<'a>(&'a self, attributes: &'a Attributes<'_>, round: &'a webhook::Round) -> Request<'a> {
         Request {
             operation: attributes.operation,
             kind: &attributes.kind,
@@ -123,6 +123,7 @@ impl Chain {
             warnings: attributes.warnings,
             registry: Some(attributes.registry),
             deps: &self.deps,
+            round,
         }
     }
 
@@ -131,14 +132,23 @@ impl Chain {
     /// # Errors
     /// The first refusal.
     pub async fn run_mutating(&self, request: &Request<'_>, mut object: Option<&mut Object>) -> Result<(), Status> {
-        for (_, plugin) in &self.plugins {
-            if plugin.handles(request) {
-                plugin.admit(request, object.as_deref_mut()).await?;
-            }
+        self.admit_once(request, object.as_deref_mut()).await?;
+        // What a webhook changed is seen again by everybody, once: it may have added a container without a token.
+        if request.round.begin_second() {
+            self.admit_once(request, object.as_deref_mut()).await?;
         }
         // Not a plugin upstream but part of the storage of roles and bindings: it cannot be disabled.
         if let (Some(escalation), Some(object)) = (&self.deps.escalation, object.as_deref()) {
             check_escalation(escalation, request, object).await?;
+        }
+        Ok(())
+    }
+
+    async fn admit_once(&self, request: &Request<'_>, mut object: Option<&mut Object>) -> Result<(), Status> {
+        for (_, plugin) in &self.plugins {
+            if plugin.handles(request) {
+                plugin.admit(request, object.as_deref_mut()).await?;
+            }
         }
         Ok(())
     }
@@ -183,11 +193,13 @@ impl Admit for Chain {
         if attributes.operation == Operation::Delete {
             return Ok(());
         }
-        self.run_mutating(&self.request(attributes), object).await
+        let round = webhook::Round::default();
+        self.run_mutating(&self.request(attributes, &round), object).await
     }
 
     async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>) -> Result<(), Status> {
-        let request = self.request(attributes);
+        let round = webhook::Round::default();
+        let request = self.request(attributes, &round);
         if attributes.operation == Operation::Delete {
             self.run_mutating(&request, None).await?;
         }

@@ -17,8 +17,8 @@ pub struct Deps {
     pub authorizer: Option<Arc<dyn Authorizer>>,
     /// Escalation checks for roles and bindings; none without RBAC.
     pub escalation: Option<Arc<authz::rbac::Escalation>>,
-    /// Client certificate of the API server for webhooks and resolving of their Services.
-    pub webhooks: Option<Arc<dyn crate::webhook::Dial>>,
+    /// Calls webhooks; `None` for the usual way over HTTPS.
+    pub webhooks: Option<Arc<dyn crate::webhook::Caller>>,
     /// Settings of single plugins.
     pub settings: Settings,
 }
@@ -68,6 +68,8 @@ pub struct Request<'a> {
     pub registry: Option<&'a Arc<Registry>>,
     /// What plugins may use.
     pub deps: &'a Deps,
+    /// Whether the mutating half runs again because a webhook changed the object, and what webhooks remember.
+    pub round: &'a crate::webhook::Round,
 }
 
 impl Request<'_> {

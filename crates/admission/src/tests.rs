@@ -15,10 +15,10 @@ use super::*;
 
 /// Objects by resource, namespace and name; writes count up the version.
 #[derive(Default)]
-struct World(Mutex<BTreeMap<(String, String, String), Arc<Object>>>);
+pub(crate) struct World(Mutex<BTreeMap<(String, String, String), Arc<Object>>>);
 
 impl World {
-    fn put(&self, resource: &str, value: Value) {
+    pub(crate) fn put(&self, resource: &str, value: Value) {
         let object = Object::from_value(value).unwrap();
         let key = (resource.to_owned(), object.namespace().to_owned(), object.name().to_owned());
         self.0.lock().insert(key, Arc::new(object));
@@ -65,28 +65,32 @@ impl Edit for World {
     }
 }
 
-struct Bench {
-    world: Arc<World>,
+pub(crate) struct Bench {
+    pub(crate) world: Arc<World>,
     chain: Chain,
     deps: Deps,
     user: UserInfo,
-    warnings: Warnings,
+    pub(crate) warnings: Warnings,
 }
 
 impl Bench {
     fn new(enable: &[&str]) -> Self {
+        Self::with_caller(enable, None)
+    }
+
+    pub(crate) fn with_caller(enable: &[&str], webhooks: Option<Arc<dyn webhook::Caller>>) -> Self {
         let world = Arc::new(World::default());
         world.put("namespaces", json!({"metadata": {"name": "ns"}, "status": {"phase": "Active"}}));
         world.put("serviceaccounts", json!({"metadata": {"namespace": "ns", "name": "default"}, "imagePullSecrets": [{"name": "pull"}]}));
         let deps =
-            Deps { api: world.clone(), authorizer: None, escalation: None, webhooks: None, settings: Settings::default() };
+            Deps { api: world.clone(), authorizer: None, escalation: None, webhooks, settings: Settings::default() };
         let enable: Vec<String> = enable.iter().map(|s| (*s).to_owned()).collect();
         let chain = Chain::new(&select(&enable, &[]).unwrap(), deps.clone());
         Self { world, chain, deps, user: UserInfo::new("jane", &[]), warnings: Warnings::default() }
     }
 
     /// Runs both halves of a request such as `CREATE pods ns` or `UPDATE nodes/status - n1`.
-    async fn run(&self, line: &str, old: Option<&Object>, object: Option<Value>) -> Result<Option<Object>, Status> {
+    pub(crate) async fn run(&self, line: &str, old: Option<&Object>, object: Option<Value>) -> Result<Option<Object>, Status> {
         let words: Vec<&str> = line.split(' ').collect();
         let operation = match words[0] {
             "CREATE" => Operation::Create,
@@ -111,6 +115,7 @@ impl Bench {
             warnings: &self.warnings,
             registry: None,
             deps: &self.deps,
+            round: &webhook::Round::default(),
         };
         let mut object = object.map(|o| Object::from_value(o).unwrap());
         self.chain.run_mutating(&request, object.as_mut()).await?;

@@ -1,9 +1,35 @@
-//! stub
+//! Admission webhooks: MutatingAdmissionWebhook and ValidatingAdmissionWebhook.
+
+mod call;
+mod config;
+mod http;
+mod matching;
+mod mutating;
+mod review;
+mod round;
+mod validating;
+
 use std::sync::Arc;
+
 use crate::plugin::{Deps, Plugin};
-/// stub
-pub trait Dial: Send + Sync {}
-/// stub
-pub fn mutating(_deps: &Deps) -> Arc<dyn Plugin> { Arc::new(crate::plugins::always::AlwaysAdmit) }
-/// stub
-pub fn validating(_deps: &Deps) -> Arc<dyn Plugin> { Arc::new(crate::plugins::always::AlwaysAdmit) }
+
+pub use call::{CallError, Caller, Target};
+pub use http::HttpCaller;
+pub use round::Round;
+
+fn caller(deps: &Deps) -> Arc<dyn Caller> {
+    deps.webhooks.clone().unwrap_or_else(|| Arc::new(HttpCaller::new(deps.api.clone())))
+}
+
+/// The plugin MutatingAdmissionWebhook.
+pub fn mutating(deps: &Deps) -> Arc<dyn Plugin> {
+    Arc::new(mutating::Mutating::new(caller(deps)))
+}
+
+/// The plugin ValidatingAdmissionWebhook.
+pub fn validating(deps: &Deps) -> Arc<dyn Plugin> {
+    Arc::new(validating::Validating::new(caller(deps)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! MutatingAdmissionWebhook: webhooks one after the other, each seeing what the one before made.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use meta::{Object, Status, patch};
+use serde_json::Value;
+
+use super::call::{Caller, ask};
+use super::config::{Hook, Hooks};
+use super::matching::{Invocation, is_exempt, should_call};
+use super::review::converted;
+use crate::plugin::{Plugin, Request};
+
+pub(super) struct Mutating {
+    hooks: Hooks,
+    caller: Arc<dyn Caller>,
+}
+
+/// Applies a webhook's patch to the object as the webhook saw it and brings the result back into the pipeline's form:
+/// normal, in the hub version, defaults filled in.
+fn patched(request: &Request<'_>, seen: Object, bytes: &[u8], hub: &Object) -> Result<Object, Status> {
+    let mut tree = Value::Object(seen.body);
+    patch::json_patch(&mut tree, bytes).map_err(Status::internal)?;
+    let mut object = Object::from_value(tree).ok_or_else(|| Status::internal("webhook's patch left no object"))?;
+    let resource = request.registry.and_then(|r| r.get(&request.resource.group, &request.resource.resource));
+    let Some(resource) = resource.filter(|r| object.kind() == r.row.kind) else { return Ok(object) };
+    let row = &resource.row;
+    match &row.custom {
+        Some(custom) => {
+            let version = object.gvk().version;
+            custom.accept(&mut object, &version)?;
+        }
+        None => schema::codec::normalize(&mut object).map_err(Status::internal)?,
+    }
+    row.convert_to(&mut object, &hub.gvk())?;
+    row.strategy.default_object(&mut object);
+    Ok(object)
+}
+
+impl Mutating {
+    pub(super) fn new(caller: Arc<dyn Caller>) -> Self {
+        Self { hooks: Hooks::new("mutatingwebhookconfigurations"), caller }
+    }
+
+    /// Calls one webhook; whether it changed the object.
+    async fn call(
+        &self,
+        hook: &Hook,
+        request: &Request<'_>,
+        invocation: &Invocation,
+        object: Option<&mut Object>,
+    ) -> Result<bool, Status> {
+        let seen = converted(request, object.as_deref(), &invocation.kind)?;
+        let answer = match ask(self.caller.as_ref(), hook, request, invocation, seen.clone(), true).await {
+            Ok(answer) => answer,
+            Err(failure) => return failure.outcome(hook).map_or(Ok(false), Err),
+        };
+        let Some(bytes) = answer.patch else { return Ok(false) };
+        let (Some(object), Some(seen)) = (object, seen) else {
+            let cause = format!("admission webhook {:?} attempted to modify the object, which is not supported for this operation", hook.name);
+            return Err(Status::internal(cause));
+        };
+        let new = patched(request, seen, &bytes, object)?;
+        let changed = new != *object;
+        *object = new;
+        Ok(changed)
+    }
+}
+
+#[async_trait]
+impl Plugin for Mutating {
+    fn handles(&self, request: &Request<'_>) -> bool {
+        !is_exempt(request)
+    }
+
+    async fn admit(&self, request: &Request<'_>, mut object: Option<&mut Object>) -> Result<(), Status> {
+        let hooks = self.hooks.all(request).await?;
+        if hooks.is_empty() {
+            return Ok(());
+        }
+        request.round.enter(object.as_deref());
+        for hook in hooks.iter() {
+            let Some(invocation) = should_call(hook, request, object.as_deref()).await? else { continue };
+            if !request.round.wants(&hook.uid) {
+                continue;
+            }
+            let changed = self.call(hook, request, &invocation, object.as_deref_mut()).await?;
+            request.round.called(&hook.uid, changed, hook.reinvoke);
+        }
+        request.round.leave(object.as_deref());
+        Ok(())
+    }
+}
