@@ -13,6 +13,8 @@ mod index;
 mod lessor;
 mod lmdb;
 mod record;
+#[cfg(test)]
+mod tests;
 mod view;
 mod writer;
 

@@ -3,3 +3,4 @@
 mod contract;
 mod crash;
 mod model;
+mod power_loss;
