@@ -48,7 +48,7 @@ impl Registry {
         }
         let file = dir.path().join("config.yml");
         std::fs::write(&file, config).unwrap();
-        let child = Command::new("docker-registry").arg("serve").arg(&file).stderr(Stdio::null()).spawn().unwrap();
+        let child = Command::new("docker-registry").arg("serve").arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         while tokio::net::TcpStream::connect(&host).await.is_err() {
             tokio::task::yield_now().await;
         }
@@ -56,6 +56,7 @@ impl Registry {
     }
 
     pub async fn push(&self, name: &str, layers: &[Layer], how: &str) {
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let protocol = ClientProtocol::Http;
         let client = Client::new(ClientConfig { protocol, ..ClientConfig::default() });
         let reference: Reference = format!("{}/{name}", self.host).parse().unwrap();
