@@ -124,11 +124,13 @@ pub fn v2_document(resources: &[Resource], describe: Describe<'_>, version: &str
     let roots = ["APIGroup", "APIGroupList", "APIVersions"].into_iter().filter_map(meta);
     let info = crate::type_by_name("apimachinery/pkg/version", "Info");
     schemas.extend(definitions::all(&roots.chain(info).collect(), describe, &group_versions));
+    let customs = resources.iter().filter_map(|r| r.custom.as_ref());
+    let customs = customs.flat_map(|c| c.schemas.iter().map(|(name, _)| name.clone())).collect();
     json!({
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": version},
         "paths": to_v2::paths(paths),
-        "definitions": to_v2::definitions(schemas),
+        "definitions": to_v2::definitions(schemas, &customs),
         "securityDefinitions": security(),
         "security": [{"BearerToken": []}],
     })

@@ -8,6 +8,7 @@ use serde_json::{Map, Number, Value};
 
 use super::json_text::{Kind, Scalar, Source, Text, Tree};
 use super::scalars::{canonical_quantity, format_duration, micro_time_text, parse_duration, parse_time, time_text};
+use super::zero::{fill, is_omitted, zero};
 use super::{Error, Result, sink, type_of};
 use crate::table::{Card, Elem, Field, TypeRef};
 
@@ -137,13 +138,6 @@ pub fn normalize(object: &mut meta::Object) -> Result<()> {
 pub fn normalize_as(t: TypeRef, object: &mut meta::Object) -> Result<()> {
     *object = decode_value_as(t, std::mem::take(&mut object.body))?.object;
     Ok(())
-}
-
-/// Normalises one value of a field's element type; used for parts of objects.
-pub(crate) fn zero_of(t: TypeRef) -> Map<String, Value> {
-    let mut map = Map::new();
-    fill(t, &mut map);
-    map
 }
 
 fn decode_from<S: Source>(t: TypeRef, source: &mut S) -> Result<Decoded> {
@@ -483,77 +477,5 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::String => "string",
         Kind::Array => "array",
         Kind::Object => "object",
-    }
-}
-
-/// Whether Go holds a struct by value, which `omitempty` never leaves out.
-fn by_value_struct(field: &Field) -> bool {
-    !field.is_pointer()
-        && field.card() == Card::One
-        && matches!(
-            field.elem(),
-            Elem::Struct(_)
-                | Elem::Time
-                | Elem::MicroTime
-                | Elem::Duration
-                | Elem::Quantity
-                | Elem::IntOrString
-                | Elem::Raw
-                | Elem::Json
-                | Elem::PropsOrArray(_)
-                | Elem::PropsOrBool(_)
-                | Elem::PropsOrStrings(_)
-        )
-}
-
-/// Whether Go's tags leave the value out.
-fn is_omitted(field: &Field, value: &Value) -> bool {
-    if field.omit_zero() && value.is_null() {
-        return true;
-    }
-    if !field.omit_empty() || field.is_pointer() || by_value_struct(field) {
-        return false;
-    }
-    match value {
-        Value::Null => true,
-        Value::Bool(value) => !value,
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::String(text) => text.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::Object(map) => map.is_empty() && field.card() != Card::One,
-    }
-}
-
-/// Puts Go's zero values where fields are missing and would be printed.
-fn fill(t: TypeRef, map: &mut Map<String, Value>) {
-    for field in t.fields() {
-        if field.is_inline() {
-            match field.struct_type() {
-                Some(inner) if !field.is_pointer() => fill(inner, map),
-                _ => {}
-            }
-            continue;
-        }
-        if map.contains_key(field.name()) {
-            continue;
-        }
-        let printed = !field.omit_empty() && !field.omit_zero() || by_value_struct(field) && !field.omit_zero();
-        if printed {
-            let nil = field.is_pointer() || field.card() != Card::One;
-            map.insert(field.name().to_owned(), if nil { Value::Null } else { zero(field.elem()) });
-        }
-    }
-}
-
-/// Go's zero value as JSON shows it.
-fn zero(elem: Elem) -> Value {
-    match elem {
-        Elem::String => "".into(),
-        Elem::Bool | Elem::PropsOrBool(_) => false.into(),
-        Elem::I32 | Elem::I64 | Elem::U32 | Elem::U64 | Elem::F64 | Elem::IntOrString => 0.into(),
-        Elem::Duration => "0s".into(),
-        Elem::Quantity => "0".into(),
-        Elem::Struct(id) => Value::Object(zero_of(TypeRef(id))),
-        _ => Value::Null,
     }
 }

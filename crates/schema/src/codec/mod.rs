@@ -17,6 +17,7 @@ mod splice;
 mod to_proto;
 pub(crate) mod wire;
 mod yaml;
+mod zero;
 
 #[cfg(test)]
 mod tests;

@@ -22,40 +22,46 @@ const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 const SAMPLE: &str = "io.k8s.api.core.v1.ConfigMap";
 const SAMPLE_LIST: &str = "io.k8s.api.core.v1.ConfigMapList";
 
-/// Makes the definitions of one version of a CRD. `schema` is its `openAPIV3Schema`; without one, or when unknown fields
-/// are preserved at the root, the definition says no more than `object`.
-pub fn definitions(gvk: &GroupVersionKind, list_kind: &str, schema: Option<&Value>, describe: Describe<'_>) -> Definitions {
+/// Makes the definitions of one version of a CRD. `schema` is its `openAPIV3Schema`; without one the definition says no
+/// more than `object`, since kubectl takes known fields for the only ones.
+pub fn definitions(
+    gvk: &GroupVersionKind,
+    list_kind: &str,
+    plural: &str,
+    schema: Option<&Value>,
+    describe: Describe<'_>,
+) -> Definitions {
     let mut parts: Vec<&str> = gvk.group.split('.').collect();
     parts.reverse();
     let prefix = format!("{}.{}", parts.join("."), gvk.version);
     let (name, list_name) = (format!("{prefix}.{}", gvk.kind), format!("{prefix}.{list_kind}"));
     let mut object = match schema {
-        Some(Value::Object(map)) => prune(map.clone()),
+        Some(Value::Object(map)) => {
+            let mut object = published(map.clone(), describe);
+            add_type_meta(&mut object, describe);
+            object
+        }
         _ => Map::from_iter([("type".to_owned(), Value::from("object"))]),
     };
-    let open = object.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true));
-    if schema.is_some() && !open || object.contains_key("properties") {
-        add_type_meta(&mut object, describe);
-    }
     let stamp = |kind: &str| json!([{"group": gvk.group, "version": gvk.version, "kind": kind}]);
     object.insert("x-kubernetes-group-version-kind".to_owned(), stamp(&gvk.kind));
+    let mut metadata = json!({"allOf": [reference(&format!("{META}.ListMeta"))]});
+    if let Some(text) = describe(SAMPLE_LIST, "metadata") {
+        metadata["description"] = text.into();
+    }
     let mut list = json!({
         "description": format!("{list_kind} is a list of {}", gvk.kind),
         "type": "object", "required": ["items"],
         "properties": {
-            "items": {"type": "array", "items": reference(&name), "description": format!("List of {}.", plural_text(&gvk.kind))},
-            "metadata": {"allOf": [reference(&format!("{META}.ListMeta"))]},
+            "items": {"type": "array", "items": reference(&name), "description": format!("List of {plural}.")},
+            "metadata": metadata,
         },
         "x-kubernetes-group-version-kind": stamp(list_kind),
     });
     for field in ["apiVersion", "kind"] {
-        list["properties"][field] = text_field(describe, SAMPLE_LIST, field);
+        list["properties"][field] = text_field(describe, SAMPLE, field);
     }
     Definitions { schemas: vec![(name.clone(), object.into()), (list_name.clone(), list)], name, list_name }
-}
-
-fn plural_text(kind: &str) -> String {
-    format!("{} objects", kind.to_lowercase())
 }
 
 fn add_type_meta(object: &mut Map<String, Value>, describe: Describe<'_>) {
@@ -79,20 +85,32 @@ fn text_field(describe: Describe<'_>, definition: &str, field: &str) -> Value {
     schema
 }
 
-/// Leaves out what upstream does not publish of a structural schema.
-fn prune(mut map: Map<String, Value>) -> Map<String, Value> {
-    for key in ["$schema", "id", "definitions", "dependencies"] {
+/// A structural schema as upstream publishes it: embedded resources get their type and metadata.
+fn published(mut map: Map<String, Value>, describe: Describe<'_>) -> Map<String, Value> {
+    for key in ["$schema", "id", "definitions", "dependencies", "example", "externalDocs"] {
         map.remove(key);
     }
-    if map.get("x-kubernetes-embedded-resource") == Some(&Value::Bool(true)) {
-        // Published as it is: clients know the extension.
-    }
+    let inner = |value: Value| match value {
+        Value::Object(inner) => Value::Object(published(inner, describe)),
+        other => other,
+    };
     if let Some(Value::Object(properties)) = map.get_mut("properties") {
-        let pruned = std::mem::take(properties).into_iter().map(|(key, value)| match value {
-            Value::Object(inner) => (key, Value::Object(prune(inner))),
-            other => (key, other),
-        });
-        *properties = pruned.collect();
+        *properties = std::mem::take(properties).into_iter().map(|(key, value)| (key, inner(value))).collect();
+    }
+    for key in ["items", "additionalProperties"] {
+        if let Some(value) = map.get_mut(key) {
+            *value = inner(value.take());
+        }
+    }
+    if map.get("x-kubernetes-embedded-resource") == Some(&Value::Bool(true)) {
+        add_type_meta(&mut map, describe);
+        let required = map.entry("required").or_insert_with(|| Value::Array(Vec::new()));
+        for field in ["kind", "apiVersion"] {
+            match required {
+                Value::Array(list) if !list.iter().any(|r| r == field) => list.push(field.into()),
+                _ => {}
+            }
+        }
     }
     map
 }

@@ -157,3 +157,44 @@ fn v2_definitions_are_upstreams() {
     }
     assert!(differences.is_empty(), "{} differences\n{}", differences.len(), differences.join("\n"));
 }
+
+#[test]
+fn custom_resources_are_published() {
+    let schema = json!({
+        "type": "object", "description": "Foo CRD for Testing", "properties": {
+            "spec": {"type": "object", "required": ["a", "n"], "properties": {
+                "a": {"type": "string", "default": "x"}, "n": {"type": "string", "nullable": true},
+                "open": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"k": {"type": "string"}}},
+                "either": {"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]},
+                "embedded": {"type": "object", "x-kubernetes-embedded-resource": true}
+            }}
+        }
+    });
+    let gvk = GroupVersionKind::new("stable.example.com", "v1", "Foo");
+    let custom = custom::definitions(&gvk, "FooList", "foos", Some(&schema), &undescribed);
+    assert_eq!(custom.name, "com.example.stable.v1.Foo");
+    let verbs = ["create", "get", "list", "patch", "update", "watch", "delete", "deletecollection"];
+    let resource = Resource {
+        group: gvk.group.clone(),
+        version: gvk.version.clone(),
+        plural: "foos".into(),
+        kind: gvk.kind.clone(),
+        namespaced: true,
+        verbs: verbs.iter().map(|v| (*v).to_owned()).collect(),
+        custom: Some(custom),
+        ..Resource::default()
+    };
+    let v3 = v3_document(&gvk.group_version(), std::slice::from_ref(&resource), &undescribed, "v1.36.0");
+    let foo = &v3["components"]["schemas"]["com.example.stable.v1.Foo"];
+    assert_eq!(foo["properties"]["spec"]["properties"]["embedded"]["required"], json!(["kind", "apiVersion"]));
+    assert_eq!(foo["properties"]["kind"], json!({"type": "string"}));
+    let patch = &v3["paths"]["/apis/stable.example.com/v1/namespaces/{namespace}/foos/{name}"]["patch"];
+    assert_eq!(patch["operationId"], "patchStableExampleComV1NamespacedFoo");
+    assert_eq!(patch["requestBody"]["content"].get("application/strategic-merge-patch+json"), None);
+    let v2 = v2_document(&[resource], &undescribed, "v1.36.0");
+    let spec = &v2["definitions"]["com.example.stable.v1.Foo"]["properties"]["spec"];
+    assert_eq!(spec["required"], json!(["a"]));
+    assert_eq!(spec["properties"]["open"], json!({"x-kubernetes-preserve-unknown-fields": true}));
+    assert_eq!(spec["properties"]["either"], json!({"x-kubernetes-int-or-string": true}));
+    assert_eq!(spec["properties"]["a"], json!({"type": "string", "default": "x"}));
+}

@@ -1,44 +1,93 @@
 //! v3 turned into v2: definitions, parameters, bodies and answers.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 const V3: &str = "#/components/schemas/";
 const V2: &str = "#/definitions/";
+const GVK: &str = "x-kubernetes-group-version-kind";
 
 /// Definitions: references move, what v2 does not know goes.
-pub(super) fn definitions(schemas: Map<String, Value>) -> Map<String, Value> {
-    schemas.into_iter().map(|(name, schema)| (name, convert(schema))).collect()
+pub(super) fn definitions(schemas: Map<String, Value>, customs: &BTreeSet<String>) -> Map<String, Value> {
+    let one = |(name, schema): (String, Value)| {
+        let schema = if customs.contains(&name) { custom(schema, true) } else { convert(schema) };
+        (name, schema)
+    };
+    schemas.into_iter().map(one).collect()
 }
 
-/// One schema.
+/// A schema of the table.
 fn convert(schema: Value) -> Value {
     let Value::Object(mut map) = schema else { return schema };
+    map.remove("default");
+    move_reference(&mut map);
+    if map.remove("oneOf").is_some() {
+        // Quantity and IntOrString.
+        map.insert("type".to_owned(), "string".into());
+    }
+    below(&mut map, &convert);
+    Value::Object(map)
+}
+
+/// A custom resource's schema: v2 knows no unions of schemas, and kubectl no open objects with known fields.
+fn custom(schema: Value, root: bool) -> Value {
+    let Value::Object(mut map) = schema else { return schema };
+    move_reference(&mut map);
+    for key in ["allOf", "oneOf", "anyOf", "not"] {
+        map.remove(key);
+    }
+    let open = map.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(true));
+    if open && root {
+        let gvk = map.remove(GVK).unwrap_or_default();
+        return json!({"type": "object", GVK: gvk});
+    }
+    let nullable = map.remove("nullable") == Some(Value::Bool(true));
+    if open || nullable {
+        map.remove("items");
+        map.remove("properties");
+    }
+    let kind = map.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if nullable || kind == "array" && !map.contains_key("items") || open && kind == "object" {
+        map.remove("type");
+    }
+    require_no_nullable(&mut map);
+    below(&mut map, &|schema| custom(schema, false));
+    Value::Object(map)
+}
+
+/// What may be null cannot be required in v2.
+fn require_no_nullable(map: &mut Map<String, Value>) {
+    let is_nullable = |schema: Option<&Value>| schema.and_then(|s| s.get("nullable")) == Some(&Value::Bool(true));
+    if is_nullable(map.get("additionalProperties")) {
+        map.remove("required");
+    }
+    let properties = map.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+    if let Some(Value::Array(required)) = map.get_mut("required") {
+        required.retain(|name| !is_nullable(name.as_str().and_then(|name| properties.get(name))));
+        if required.is_empty() {
+            map.remove("required");
+        }
+    }
+}
+
+/// References move; an `allOf` around one is only there to give it siblings, which v2 allows anyway.
+fn move_reference(map: &mut Map<String, Value>) {
+    let inner = match map.get("allOf").and_then(Value::as_array).map(Vec::as_slice) {
+        Some([only]) => only.get("$ref").cloned(),
+        _ => None,
+    };
+    if let Some(reference) = inner {
+        map.remove("allOf");
+        map.insert("$ref".to_owned(), reference);
+    }
     if let Some(Value::String(target)) = map.get_mut("$ref") {
         *target = target.replacen(V3, V2, 1);
     }
-    map.remove("default");
-    if let Some(Value::Array(all)) = map.remove("allOf") {
-        // The table's references stand in an `allOf` of one, to have siblings; v2 allows those.
-        if let [Value::Object(only)] = all.as_slice() {
-            if only.contains_key("$ref") {
-                map.extend(convert(Value::Object(only.clone())).as_object().cloned().unwrap_or_default());
-            }
-        }
-    }
-    if map.remove("oneOf").is_some() && !map.contains_key("type") {
-        map.insert("type".to_owned(), "string".into());
-    }
-    for key in ["anyOf", "not"] {
-        map.remove(key);
-    }
-    if map.remove("nullable") == Some(Value::Bool(true)) {
-        // A nullable value has no one type in v2.
-        map.remove("type");
-        map.remove("format");
-        map.remove("properties");
-        map.remove("items");
-        map.remove("additionalProperties");
-    }
+}
+
+/// Converts the schemas inside one.
+fn below(map: &mut Map<String, Value>, convert: &dyn Fn(Value) -> Value) {
     if let Some(Value::Object(properties)) = map.get_mut("properties") {
         *properties = std::mem::take(properties).into_iter().map(|(k, v)| (k, convert(v))).collect();
     }
@@ -47,7 +96,6 @@ fn convert(schema: Value) -> Value {
             *inner = convert(inner.take());
         }
     }
-    Value::Object(map)
 }
 
 /// Paths: bodies become parameters, contents become `produces` and one schema.
