@@ -7,6 +7,7 @@
 pub mod admit;
 pub mod config;
 pub mod events;
+pub mod flags;
 pub mod k8s;
 mod kubelet;
 pub mod logs;
@@ -19,6 +20,7 @@ pub mod shared;
 pub mod source;
 pub mod spec;
 pub mod statuses;
+pub mod streaming;
 pub mod worker;
 
 pub use config::{Config, ServerAuth, ServerConfig};
