@@ -143,10 +143,9 @@ impl Error {
         Self::build(ErrorType::TypeInvalid, field, value.into(), detail)
     }
 
-    /// Not one of the known values; they are listed sorted, as upstream prints them.
+    /// Not one of the known values; they are listed in the given order (upstream's sets are sorted, its slices are not).
     pub fn not_supported(field: &Path, value: impl Into<Value>, valid: &[&str]) -> Self {
-        let mut quoted: Vec<String> = valid.iter().map(|v| format!("{v:?}")).collect();
-        quoted.sort();
+        let quoted: Vec<String> = valid.iter().map(|v| format!("{v:?}")).collect();
         let detail =
             if quoted.is_empty() { String::new() } else { format!("supported values: {}", quoted.join(", ")) };
         Self::build(ErrorType::NotSupported, field, value.into(), detail)

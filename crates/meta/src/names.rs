@@ -32,7 +32,7 @@ pub fn regex_error(message: &str, expression: &str, examples: &[&str]) -> String
         return format!("{message} (regex used for validation is '{expression}')");
     }
     let quoted: Vec<String> = examples.iter().map(|e| format!("'{e}', ")).collect();
-    format!("{message} (e.g. {}regex used for validation is '{expression}')", quoted.join("or "))
+    format!("{message} (e.g. {}regex used for validation is '{expression}')", quoted.join(" or "))
 }
 
 fn lower_alnum(c: u8) -> bool {
@@ -319,7 +319,7 @@ mod tests {
         assert_eq!(
             dns1123_label("A"),
             [
-                "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name', or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+                "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
             ]
         );
     }
