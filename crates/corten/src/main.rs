@@ -1,3 +1,124 @@
 //! One binary, many names: dispatch, wiring and shutdown.
+//!
+//! The first argument, or the name it was called by, says what this process is. Processes that make namespaces
+//! (holder, supervisor) run before any thread exists; everything else runs on the executor.
 
-fn main() {}
+mod agent;
+mod control_plane;
+mod demo;
+mod in_process;
+mod routes;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use rt::Shutdown;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Names under which this binary is a component of its own.
+const COMPONENTS: [&str; 6] =
+    ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "etcd"];
+
+fn main() -> ExitCode {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    let called = arguments.first().map(Path::new).and_then(Path::file_name).unwrap_or_default();
+    let called = called.to_string_lossy().into_owned();
+    let name = if called == "corten" || called == "exe" || !is_name(&called) {
+        match arguments.get(1).map(|a| a.to_string_lossy().into_owned()) {
+            Some(first) if is_name(&first) => {
+                arguments.remove(0);
+                first
+            }
+            _ => String::new(),
+        }
+    } else {
+        called
+    };
+    dispatch(&name, arguments)
+}
+
+/// Whether a word names a component or an inner process.
+fn is_name(word: &str) -> bool {
+    COMPONENTS.contains(&word)
+        || matches!(word, "corten-supervisor" | "node-holder" | "node-agent" | "control-plane" | "demo" | "pause")
+}
+
+fn dispatch(name: &str, arguments: Vec<OsString>) -> ExitCode {
+    match name {
+        "corten-supervisor" => exit(runtime::supervisor::main(arguments.into_iter().skip(1))),
+        "node-holder" => {
+            let spec = arguments.get(1).cloned().unwrap_or_default();
+            report(local::holder_main(Path::new(&spec)).map_err(Into::into))
+        }
+        "pause" => demo::pause(),
+        "demo" => report(on_executor(2, |shutdown| demo::run(arguments, shutdown))),
+        "control-plane" => {
+            telemetry::logs::init(telemetry::logs::Format::Text, 2);
+            report(on_executor(0, |shutdown| control_plane::run(arguments, shutdown)))
+        }
+        "node-agent" => {
+            telemetry::logs::init(telemetry::logs::Format::Text, 2);
+            report(on_executor(0, |shutdown| agent::run(arguments, shutdown)))
+        }
+        "etcd" => report(on_executor(0, |shutdown| async move {
+            exit_code(i32::from(etcd_server::run(arguments, shutdown).await))
+        })),
+        name if COMPONENTS.contains(&name) => {
+            eprintln!("corten: {name} does not run alone yet; `corten up` runs it as part of a cluster");
+            ExitCode::from(2)
+        }
+        _ => match on_executor(0, |_| async move { Ok(cli::run(arguments).await) }) {
+            Ok(Ok(())) => ExitCode::SUCCESS,
+            Ok(Err(error)) => {
+                eprintln!("corten: {}", cli::chain(&error));
+                ExitCode::FAILURE
+            }
+            Err(error) => report(Err(error)),
+        },
+    }
+}
+
+fn exit(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+fn exit_code(code: i32) -> anyhow::Result<()> {
+    if code == 0 { Ok(()) } else { Err(anyhow::anyhow!("ended with exit code {code}")) }
+}
+
+fn report(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("corten: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a future on the executor; SIGTERM and SIGINT cancel the shutdown that it is given. `workers` 0 means one
+/// per processor.
+fn on_executor<F, T>(workers: usize, work: impl FnOnce(Shutdown) -> F) -> anyhow::Result<T>
+where
+    F: Future<Output = anyhow::Result<T>>,
+{
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if workers > 0 {
+        builder.worker_threads(workers);
+    }
+    let executor = builder.enable_all().build()?;
+    executor.block_on(async move {
+        let shutdown = Shutdown::new();
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let told = shutdown.clone();
+        rt::spawn("signals", async move {
+            rt::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            told.cancel();
+        });
+        work(shutdown).await
+    })
+}

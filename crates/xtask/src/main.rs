@@ -4,6 +4,9 @@ use std::process::ExitCode;
 
 mod rbac;
 mod schema;
+mod size;
+mod test;
+mod tidy;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -14,6 +17,9 @@ fn main() -> ExitCode {
     let result = match command {
         "rbac" => rbac::run(rest),
         "schema" => schema::run(rest),
+        "size" => size::run(rest),
+        "test" => test::run(rest),
+        "tidy" => tidy::run(rest),
         "help" | "--help" | "-h" => {
             println!("{HELP}");
             Ok(())
@@ -31,4 +37,7 @@ fn main() -> ExitCode {
 
 const HELP: &str = "usage: cargo xtask COMMAND
   rbac [--check] [--upstream DIR]     generate the bootstrap policy of crate authz from upstream's facts
-  schema [--check] [--upstream DIR]   generate crates/schema/src/generated from upstream's facts";
+  schema [--check] [--upstream DIR]   generate crates/schema/src/generated from upstream's facts
+  size BINARY                         compare a binary's size with the budget
+  test [CARGO OPTIONS]                run all tests; the last line sums them
+  tidy                                check rows, bans, file sizes and module comments";

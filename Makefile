@@ -1,0 +1,30 @@
+# The two commands a person needs: `make up` and `make test`. Everything else is `cargo xtask`.
+
+ARCH   ?= $(shell uname -m)
+TARGET := $(ARCH)-unknown-linux-gnu
+BINARY := target/$(TARGET)/release/corten
+TARGET_ENV := $(shell echo $(TARGET) | tr 'a-z-' 'A-Z_')
+SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: up build deps test size clean-cluster
+
+## Build the release binary and start a one-node cluster with a demonstration.
+up: build
+	$(SUDO) $(BINARY) up --demo
+
+## The static release binary. For arm64: `make build ARCH=aarch64` with Debian's gcc-aarch64-linux-gnu.
+build: deps
+	CARGO_TARGET_$(TARGET_ENV)_RUSTFLAGS="-C link-arg=-fuse-ld=mold -C target-feature=+crt-static -C relocation-model=static" \
+		cargo build --release --target $(TARGET) --package corten
+
+## All tests; the last line says how many passed and failed.
+test: deps
+	cargo xtask test
+
+## Debian packages that building and testing need.
+deps:
+	@sh .ci/deps
+
+## Whether the stripped binary is within its budget.
+size: build
+	cargo xtask size $(BINARY)

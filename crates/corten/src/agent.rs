@@ -1,0 +1,117 @@
+//! The node agent: kubelet, runtime, images, pod network, service proxy and DNS of one node.
+
+use std::ffi::OsString;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use api::k8s::core::v1::Service;
+use client::{Client, HttpTransport, PatchKind, TlsIdentity};
+use informer::Factory;
+use local::{Layout, NodeSpec};
+use node_api::{ImageService, NetworkService, RuntimeService};
+use rt::Shutdown;
+use serde_json::json;
+
+use crate::{control_plane, routes};
+
+fn client(spec: &NodeSpec, layout: &Layout, identity: &str, user_agent: &str) -> anyhow::Result<Client> {
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("read {}", path.display()));
+    let base = layout.node(&spec.name).join(identity);
+    let tls = TlsIdentity {
+        ca_pem: Some(read(&layout.pki().join("ca.crt"))?),
+        cert_pem: Some(read(&base.with_extension("crt"))?),
+        key_pem: Some(read(&base.with_extension("key"))?),
+        ..TlsIdentity::default()
+    };
+    let transport = HttpTransport::new(&spec.addresses.api_url(), &tls, None)?;
+    Ok(Client::new(Arc::new(transport), user_agent))
+}
+
+fn kubelet_config(spec: &NodeSpec, layout: &Layout) -> anyhow::Result<kubelet::Config> {
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("read {}", path.display()));
+    let base = layout.node(&spec.name).join("kubelet-server");
+    let mut config = kubelet::Config::new(&spec.name);
+    config.node_ips = vec![spec.address.addr()];
+    config.cluster_dns = vec![spec.addresses.dns_service().to_string()];
+    config.cluster_domain = "cluster.local".into();
+    config.cgroup_root = format!("{}/{}", local::cgroup(&spec.cluster), spec.name);
+    config.server.certificate = read(&base.with_extension("crt"))?;
+    config.server.key = read(&base.with_extension("key"))?;
+    config.server.client_ca = read(&layout.pki().join("ca.crt"))?;
+    Ok(config)
+}
+
+/// Runs the agent of a node until told to stop. Pods stay when it ends.
+pub(crate) async fn run(arguments: Vec<OsString>, shutdown: Shutdown) -> anyhow::Result<()> {
+    let spec: NodeSpec = control_plane::read_spec(&arguments)?;
+    let layout = Layout::new(&spec.cluster, spec.data.clone());
+    let dir = layout.node(&spec.name);
+    let images = images::Store::open(layout.images()).context("open the image store")?;
+    let builtin = format!("corten.local/corten:{}", env!("CARGO_PKG_VERSION"));
+    images.ensure_builtin(&builtin, Path::new("/proc/self/exe")).context("make the built-in image")?;
+    let network = cni::Network::new(cni::Config::built_in(dir.join("cni")));
+    let network: Arc<dyn NetworkService> = Arc::new(network);
+    let mut options = runtime::Options::new(Arc::new(images.clone()));
+    options.network = Some(network.clone());
+    let runtime = runtime::Runtime::open(dir.join("runtime"), options).await.context("open the runtime")?;
+    let runtime: Arc<dyn RuntimeService> = Arc::new(runtime);
+    let images: Arc<dyn ImageService> = Arc::new(images);
+    let kubelet_client = client(&spec, &layout, "kubelet-client", "kubelet")?;
+    let factory = Factory::new(client(&spec, &layout, "proxy-client", "kube-proxy")?);
+    let proxy = start_proxy(&spec, &factory, &shutdown);
+    let routes = rt::spawn(
+        "routes",
+        routes::follow(factory.clone(), Some(spec.name.clone()), None, shutdown.clone()),
+    );
+    factory.start(&shutdown);
+    let config = kubelet_config(&spec, &layout)?;
+    kubelet::run(config, Some(kubelet_client), runtime, images, network, shutdown.clone())
+        .await
+        .context("run the kubelet")?;
+    shutdown.cancel();
+    for task in [proxy, routes] {
+        // They end with the shutdown; a panic was logged where it happened.
+        let _ = task.await;
+    }
+    Ok(())
+}
+
+fn start_proxy(spec: &NodeSpec, factory: &Factory, shutdown: &Shutdown) -> rt::JoinHandle<()> {
+    let mut config = proxy::Config::new(&spec.name);
+    config.node_ips = vec![spec.address.addr()];
+    config.detect_local = proxy::DetectLocal::ClusterCidr(vec![spec.addresses.pods]);
+    config.service_cidrs = vec![spec.addresses.services];
+    let runner = proxy::attach(config, factory);
+    let shutdown = shutdown.clone();
+    rt::spawn("proxy", async move {
+        if let Err(error) = runner.run(shutdown).await {
+            tracing::error!(%error, "the service proxy ended");
+        }
+    })
+}
+
+/// Makes the Service `kube-dns`. Every node answers on its address itself, so proxies leave it alone.
+pub(crate) async fn ensure_dns_service(client: &Client, address: IpAddr) -> Result<(), client::Error> {
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {
+            "name": "kube-dns",
+            "labels": {
+                "k8s-app": "kube-dns",
+                "kubernetes.io/name": "CoreDNS",
+                "service.kubernetes.io/service-proxy-name": "corten-dns",
+            },
+        },
+        "spec": {
+            "clusterIP": address.to_string(),
+            "ports": [
+                {"name": "dns", "port": 53, "protocol": "UDP"},
+                {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
+            ],
+        },
+    });
+    let kind = PatchKind::Apply { manager: "corten".into(), force: true };
+    client.patch::<Service>("kube-system", "kube-dns", &kind, &service).await.map(drop)
+}
