@@ -3,12 +3,15 @@
 //! [`Server::start`] takes a [`Config`] whose registry has all rows and gives a [`Handle`]. Requests from sockets and from the
 //! same process ([`Handle::call`]) run through one chain ([`chain`]).
 
+pub mod assemble;
 mod bootstrap;
 mod chain;
+pub mod command;
 mod config;
 mod crd_shape;
 mod decode;
 mod discovery;
+pub mod flags;
 mod health;
 mod impersonate;
 mod kubelet;

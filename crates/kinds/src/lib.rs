@@ -29,7 +29,7 @@ use std::sync::Arc;
 use meta::GroupVersionKind;
 use registry::KindRow;
 
-pub use crate::core::service_allocator::{ServiceHooks, ServiceRanges};
+pub use crate::core::service_allocator::{Cidr, ServiceHooks, ServiceRanges};
 
 /// What rows need to know about the server.
 #[derive(Clone)]

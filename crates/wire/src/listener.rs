@@ -35,7 +35,7 @@ pub struct ConnInfo {
     pub local: Option<SocketAddr>,
     /// Whether it is TLS.
     pub tls: bool,
-    /// The client's verified certificate chain in DER, leaf first.
+    /// The client's certificate chain in DER, leaf first: its key is proved, its issuer is not.
     pub peer_certificates: Vec<Vec<u8>>,
 }
 

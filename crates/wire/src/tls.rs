@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use rustls::RootCertStore;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::crypto::CryptoProvider;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -25,9 +27,6 @@ pub enum TlsError {
     /// rustls refused.
     #[error("configure TLS")]
     Rustls(#[from] rustls::Error),
-    /// The client verifier could not be built.
-    #[error("build client certificate verifier")]
-    Verifier(#[from] rustls::server::VerifierBuilderError),
 }
 
 /// PEM texts of one listener.
@@ -37,9 +36,9 @@ pub struct TlsSource {
     pub certificate: Vec<u8>,
     /// Its key.
     pub key: Vec<u8>,
-    /// CAs whose client certificates are taken (client CA and front-proxy CA together); empty asks for none. A client may
-    /// always come without a certificate.
-    pub client_ca: Vec<u8>,
+    /// Whether clients are asked for a certificate. Any is taken, and its key proved: who signed it is the authenticator's
+    /// business, so that a stranger's certificate gives 401 and not a broken connection.
+    pub request_client_certificate: bool,
 }
 
 /// The current configuration; cheap to clone and to replace.
@@ -82,19 +81,57 @@ fn build(source: &TlsSource) -> Result<rustls::ServerConfig, TlsError> {
         .ok_or(TlsError::Missing("server key"))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
-    let builder = if source.client_ca.is_empty() {
-        builder.with_no_client_auth()
+    let builder = if source.request_client_certificate {
+        builder.with_client_cert_verifier(Arc::new(AnyClient(provider)))
     } else {
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates(&source.client_ca, "client CA")? {
-            roots.add(certificate)?;
-        }
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-            .allow_unauthenticated()
-            .build()?;
-        builder.with_client_cert_verifier(verifier)
+        builder.with_no_client_auth()
     };
     let mut config = builder.with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// Asks for a certificate, takes any, demands none.
+#[derive(Debug)]
+struct AnyClient(Arc<CryptoProvider>);
+
+impl ClientCertVerifier for AnyClient {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn verify_client_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
 }
