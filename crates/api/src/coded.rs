@@ -27,6 +27,12 @@ pub trait Coded: Sized {
     /// The bytes are malformed or of another kind.
     fn decode(bytes: &[u8], resource_version: u64) -> Result<Self, DecodeError>;
 
+    /// Reads a bare message, such as an item of a protobuf list.
+    ///
+    /// # Errors
+    /// The bytes are malformed.
+    fn decode_message(bytes: &[u8]) -> Result<Self, DecodeError>;
+
     /// Reads a tree; `apiVersion` and `kind` may be missing, as in the items of lists.
     ///
     /// # Errors
@@ -115,6 +121,12 @@ pub(crate) fn read_protobuf<T: DeserializeOwned>(
     let deserializer =
         schema::Deserializer::from_protobuf(bytes, resource_version).map_err(|e| wrap(kind, &e.into()))?;
     T::deserialize(deserializer).map_err(|e| wrap(kind, &e))
+}
+
+/// Reads a bare message with the one deserializer; used by the rows of `kinds.rs`.
+pub(crate) fn read_message<T: DeserializeOwned + Resource>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let t = codec::type_of(T::API_VERSION, T::KIND).map_err(|e| wrap(T::KIND, &e.into()))?;
+    T::deserialize(schema::Deserializer::from_message(t, bytes, 0)).map_err(|e| wrap(T::KIND, &e))
 }
 
 fn wrap(kind: &'static str, error: &schema::DeError) -> DecodeError {

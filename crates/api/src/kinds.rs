@@ -4,7 +4,7 @@ use k8s_openapi::Resource;
 use meta::Object;
 
 use crate::Coded;
-use crate::coded::{DecodeError, read_protobuf, read_tree, write_tree};
+use crate::coded::{DecodeError, read_message, read_protobuf, read_tree, write_tree};
 
 macro_rules! kinds {
     ($($module:path => $($name:ident),+;)+) => {
@@ -13,6 +13,10 @@ macro_rules! kinds {
             $(impl Coded for module::$name {
                 fn decode(bytes: &[u8], resource_version: u64) -> Result<Self, DecodeError> {
                     read_protobuf(<Self as Resource>::KIND, bytes, resource_version)
+                }
+
+                fn decode_message(bytes: &[u8]) -> Result<Self, DecodeError> {
+                    read_message(bytes)
                 }
 
                 fn from_tree(object: &Object) -> Result<Self, DecodeError> {

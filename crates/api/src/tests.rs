@@ -22,6 +22,10 @@ fn check<T: Kind + PartialEq>(failures: &mut Vec<String>) {
     if direct != from_tree {
         failures.push(format!("{} differs between protobuf and tree", T::KIND));
     }
+    let raw = schema::codec::open_envelope(&bytes).expect("envelope").raw;
+    if T::decode_message(raw).expect("message") != direct {
+        failures.push(format!("{} differs as a bare message", T::KIND));
+    }
     if crate::encode_protobuf(&direct).expect("encode") != bytes {
         failures.push(format!("{} does not encode to the same bytes", T::KIND));
     }

@@ -68,6 +68,11 @@ impl<'de> Deserializer<'de> {
         Ok(Self(Input::Message { t, bytes: envelope.raw, head, depth: 0 }))
     }
 
+    /// Reads a bare message, such as an item of a list; `resource_version` is put in unless it is 0.
+    pub fn from_message(t: TypeRef, bytes: &'de [u8], resource_version: u64) -> Self {
+        Self(Input::Message { t, bytes, head: Head { resource_version, ..Head::default() }, depth: 0 })
+    }
+
     /// Reads a tree. With its struct given, a null where Go holds a time by value is the zero time; typed forms often
     /// refuse null there.
     pub fn from_tree(tree: &'de Map<String, Value>, t: Option<TypeRef>) -> Self {

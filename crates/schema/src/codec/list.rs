@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 use super::envelope::{begin_envelope, end_envelope, open_envelope};
 use super::sink::write_string;
 use super::splice::Cut;
-use super::wire::{put_bytes, put_varint, varint_len};
-use super::{Result, encode_message, message_to_json};
+use super::wire::{Reader, put_bytes, put_varint, varint_len};
+use super::{Error, Result, encode_message, message_to_json, raw_json};
 use crate::TypeRef;
 
 /// `metav1.ListMeta`.
@@ -149,6 +149,69 @@ pub fn protobuf_list(api_version: &str, kind: &str, meta: &ListMeta, items: &[(&
     }
     writer.end(&mut out);
     Ok(out)
+}
+
+/// An enveloped list, cut into its items.
+#[derive(Debug, Clone, Default)]
+pub struct SplitList<'a> {
+    /// `apiVersion` of the list, and so of its items.
+    pub api_version: &'a str,
+    /// `kind` of the list.
+    pub kind: &'a str,
+    /// The list's metadata.
+    pub meta: ListMeta,
+    /// The items' bare messages.
+    pub items: Vec<&'a [u8]>,
+}
+
+/// Cuts an enveloped list into its items, which are not decoded.
+///
+/// # Errors
+/// No envelope, or malformed bytes.
+pub fn split_protobuf_list(bytes: &[u8]) -> Result<SplitList<'_>> {
+    let envelope = open_envelope(bytes)?;
+    let mut list = SplitList { api_version: envelope.api_version, kind: envelope.kind, ..SplitList::default() };
+    let mut reader = Reader::new(envelope.raw);
+    while let Some(raw) = reader.next()? {
+        match raw.number {
+            1 => list.meta = read_meta(raw.bytes)?,
+            2 => list.items.push(raw.bytes),
+            _ => {}
+        }
+    }
+    Ok(list)
+}
+
+fn read_meta(bytes: &[u8]) -> Result<ListMeta> {
+    let mut meta = ListMeta::default();
+    let mut reader = Reader::new(bytes);
+    while let Some(raw) = reader.next()? {
+        match raw.number {
+            // A version that is no number is none of ours; 0 has the list read again.
+            2 => meta.resource_version = std::str::from_utf8(raw.bytes).ok().and_then(|t| t.parse().ok()).unwrap_or(0),
+            3 => meta.continue_token = String::from_utf8_lossy(raw.bytes).into_owned(),
+            4 => meta.remaining_item_count = Some(raw.int as i64),
+            _ => {}
+        }
+    }
+    Ok(meta)
+}
+
+/// The type and the enveloped object of a protobuf watch event, without its four bytes of length.
+///
+/// # Errors
+/// Malformed bytes.
+pub fn open_protobuf_watch_event(event: &[u8]) -> Result<(&str, &[u8])> {
+    let (mut kind, mut object): (&str, &[u8]) = ("", &[]);
+    let mut reader = Reader::new(event);
+    while let Some(raw) = reader.next()? {
+        match raw.number {
+            1 => kind = std::str::from_utf8(raw.bytes).map_err(|_| Error::Wire("invalid UTF-8 in event type"))?,
+            2 => object = raw_json(raw.bytes)?,
+            _ => {}
+        }
+    }
+    Ok((kind, object))
 }
 
 /// A watch event as JSON text: one line.

@@ -26,7 +26,10 @@ pub use decode::{Decoded, decode_json, decode_json_as, decode_untyped_json, deco
 pub use envelope::{Envelope, MAGIC, open_envelope, write_envelope};
 pub use error::Error;
 pub use from_proto::{message_to_json, message_to_value, protobuf_to_json};
-pub use list::{JsonListWriter, ListMeta, ProtobufListWriter, json_watch_event, protobuf_list, protobuf_watch_event};
+pub use list::{
+    JsonListWriter, ListMeta, ProtobufListWriter, SplitList, json_watch_event, open_protobuf_watch_event, protobuf_list,
+    protobuf_watch_event, split_protobuf_list,
+};
 pub use splice::{
     partial_object_metadata, partial_object_metadata_json, set_resource_version, write_with_resource_version,
 };
@@ -57,6 +60,23 @@ pub fn decode_protobuf(bytes: &[u8]) -> Result<meta::Object> {
     let mut tree = message_to_value(kind, envelope.raw)?;
     tree.insert("apiVersion".into(), envelope.api_version.into());
     tree.insert("kind".into(), envelope.kind.into());
+    Ok(meta::Object { body: tree })
+}
+
+/// As [`decode_protobuf`], for request bodies: a missing `apiVersion` or `kind` is taken from `default`.
+///
+/// # Errors
+/// As there.
+pub fn decode_protobuf_with_default(bytes: &[u8], default: &meta::GroupVersionKind) -> Result<meta::Object> {
+    let envelope = open_envelope(bytes)?;
+    let kind = if envelope.kind.is_empty() { default.kind.clone() } else { envelope.kind.to_owned() };
+    let api_version = match envelope.api_version {
+        "" => default.api_version(),
+        given => given.to_owned(),
+    };
+    let mut tree = message_to_value(type_of(&api_version, &kind)?, envelope.raw)?;
+    tree.insert("apiVersion".into(), api_version.into());
+    tree.insert("kind".into(), kind.into());
     Ok(meta::Object { body: tree })
 }
 

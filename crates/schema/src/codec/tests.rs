@@ -278,6 +278,9 @@ fn lists_and_watch_events() {
     let tree = decode_protobuf(&list).expect("decode list");
     assert_eq!(encode_protobuf(&tree).expect("encode list"), list);
 
+    let split = split_protobuf_list(&list).expect("split");
+    assert_eq!((split.kind, &split.meta, split.items.len()), ("ConfigMapList", &meta, 2));
+
     let mut out = Vec::new();
     let mut writer = JsonListWriter::begin(&mut out, "v1", "ConfigMapList", &meta);
     writer.protobuf(&mut out, &stored, 5).expect("item");
@@ -294,10 +297,7 @@ fn lists_and_watch_events() {
 
     let frame = protobuf_watch_event("ADDED", &stored);
     assert_eq!(frame[..4], (frame.len() as u32 - 4).to_be_bytes());
-    let mut reader = wire::Reader::new(&frame[4..]);
-    assert_eq!(reader.next().expect("type").map(|f| f.bytes), Some(&b"ADDED"[..]));
-    let object = reader.next().expect("object").expect("present");
-    assert_eq!(wire::Reader::new(object.bytes).next().expect("raw").map(|f| f.bytes), Some(&stored[..]));
+    assert_eq!(open_protobuf_watch_event(&frame[4..]), Ok(("ADDED", &stored[..])));
 }
 
 proptest! {
@@ -331,6 +331,23 @@ proptest! {
             prop_assert!(encode_protobuf(&tree).is_ok());
         }
     }
+}
+
+#[test]
+fn configuration_kinds_decode() {
+    let kubelet = b"apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nsyncFrequency: 90s\nmaxPods: 50\n\
+        evictionHard: {memory.available: 5%}\nauthentication: {webhook: {cacheTTL: 2m}}\nnope: 1\n";
+    let decoded = decode_yaml(kubelet, None).expect("decode");
+    assert_eq!(decoded.strict, [r#"unknown field "nope""#]);
+    assert_eq!(decoded.object.get_str(&["syncFrequency"]), "1m30s");
+    assert_eq!(decoded.object.get_str(&["authentication", "webhook", "cacheTTL"]), "2m0s");
+    let config = crate::type_by_name("client-go/tools/clientcmd/api/v1", "Config").expect("kubeconfig");
+    let kubeconfig = br#"{"apiVersion":"v1","kind":"Config","current-context":"c","clusters":[{"name":"x","cluster":{"server":"s"}}],
+        "users":[{"name":"u","user":{"exec":{"command":"x","args":null,"env":null,"interactiveMode":"Never"}}}],"contexts":null}"#;
+    let decoded = decode_json_as(config, kubeconfig).expect("decode");
+    assert_eq!(decoded.strict, Vec::<String>::new());
+    let policy = b"apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata, resources: [{group: \"\", resources: [pods]}]}]\n";
+    assert_eq!(decode_yaml(policy, None).expect("decode").strict, Vec::<String>::new());
 }
 
 #[test]
