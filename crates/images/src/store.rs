@@ -221,7 +221,10 @@ impl Store {
             .unwrap_or_default();
         let wanted = record.digests.iter().find(|d| !repository.is_empty() && d.starts_with(&repository));
         let image_ref = wanted.or(record.digests.first()).cloned().unwrap_or_else(|| id.clone());
-        Ok(Some(ImageContent { id, image_ref, layers, config: record.config.clone() }))
+        let asked = crate::canonical_name(&image.user_specified_image).or_else(|_| crate::canonical_name(&image.image));
+        let name = record.tags.iter().find(|t| asked.as_ref().is_ok_and(|a| a == *t)).or(record.tags.first()).cloned();
+        let name = name.unwrap_or_default();
+        Ok(Some(ImageContent { id, name, image_ref, layers, config: record.config.clone() }))
     }
 
     /// Removes a name, and the image with its last one; an id removes all names. What a container uses stays, without

@@ -113,6 +113,9 @@ pub struct ImageRunConfig {
 pub struct ImageContent {
     /// `sha256:…`.
     pub id: String,
+    /// The name for the container status' `image`: the whole form of the name asked for where the image has it, else
+    /// its first tag; empty where it has none.
+    pub name: String,
     /// For the container status' `image_ref`.
     pub image_ref: String,
     /// Unpacked layers, overlayfs lowers, the *lowest first*.

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::Process;
-
 /// The version both sides must have; a supervisor of another version is still asked to shut down in version 1.
 pub const VERSION: u32 = 1;
 
@@ -66,8 +64,10 @@ pub enum Op {
         container: String,
         /// A name for the process, chosen by the daemon.
         exec: String,
-        /// What.
-        process: Box<Process>,
+        /// Program and arguments; all else is as in the container's own process.
+        args: Vec<String>,
+        /// On a terminal.
+        terminal: bool,
         /// A stdin is among the descriptors.
         stdin: bool,
         /// A stdout is.

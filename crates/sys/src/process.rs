@@ -415,15 +415,16 @@ pub fn set_name(name: &str) {
     }
 }
 
-/// Waits until a signal for this process is pending (a pause container's whole life).
-pub fn pause() {
-    // SAFETY: takes nothing, returns after a handler ran; there is none here.
-    unsafe { libc::pause() };
-}
-
-/// Reaps any child that has ended; true when there was one.
-pub fn reap_any() -> bool {
-    matches!(rustix::process::wait(rustix::process::WaitOptions::NOHANG), Ok(Some(_)))
+/// Lives for ever as the first process of a PID namespace: orphans are reaped by the kernel, because SIGCHLD is
+/// ignored.
+pub fn idle_and_reap() -> ! {
+    loop {
+        // SAFETY: SIG_IGN is a valid disposition; `pause` takes nothing and returns only after a handler ran.
+        unsafe {
+            libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+            libc::pause();
+        }
+    }
 }
 
 /// The number of a signal, for `rustix`.

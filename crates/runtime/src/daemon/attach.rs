@@ -14,10 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Inner;
 use super::link::Link;
-use super::records::{ContainerEntry, SPEC_FILE, read_json};
+use super::records::ContainerEntry;
 use super::stream::{FdStream, Output, Stdin};
 use crate::proto::{Op, Phase};
-use crate::spec::{Process, Spec};
 
 /// What exec_sync keeps of each stream.
 const MAX_SYNC_BYTES: u64 = 16 * 1024 * 1024;
@@ -36,7 +35,9 @@ impl Inner {
 
     async fn start_exec(&self, request: &ExecRequest) -> Result<Started> {
         let container = self.running(&request.container_id)?;
-        let process = exec_process(&container, request)?;
+        if request.cmd.is_empty() {
+            return Err(Error::InvalidArgument("exec needs a command".to_owned()));
+        }
         let link = container.pod.link()?;
         let (mut ours, mut theirs) = ([None, None, None], Vec::new());
         let wanted = [request.stdin, request.stdout, request.stderr && !request.tty];
@@ -53,7 +54,8 @@ impl Inner {
         let op = Op::Exec {
             container: request.container_id.clone(),
             exec: exec.clone(),
-            process: Box::new(process),
+            args: request.cmd.clone(),
+            terminal: request.tty,
             stdin: ours[0].is_some(),
             stdout: ours[1].is_some(),
             stderr: ours[2].is_some(),
@@ -170,19 +172,6 @@ impl Inner {
             ))),
         }
     }
-}
-
-/// The container's own process with another command.
-fn exec_process(container: &ContainerEntry, request: &ExecRequest) -> Result<Process> {
-    if request.cmd.is_empty() {
-        return Err(Error::InvalidArgument("exec needs a command".to_owned()));
-    }
-    let spec: Spec = read_json(&container.dir().join(SPEC_FILE))?;
-    let mut process = Process { args: request.cmd.clone(), terminal: request.tty, ..spec.process };
-    if request.tty && !process.env.iter().any(|e| e.starts_with("TERM=")) {
-        process.env.push("TERM=xterm".to_owned());
-    }
-    Ok(process)
 }
 
 fn exec_streams(

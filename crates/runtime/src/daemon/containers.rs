@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use node_api::{
     Container, ContainerConfig, ContainerEventType, ContainerFilter, ContainerState, ContainerStatus, Error,
-    LinuxResources, PodSandbox, PodSandboxFilter, PodSandboxState, PodSandboxStatus, Result,
+    ImageSpec, LinuxResources, PodSandbox, PodSandboxFilter, PodSandboxState, PodSandboxStatus, Result,
 };
 
 use super::records::{
@@ -34,6 +34,7 @@ impl Inner {
             created_at: now_ns(),
             image_id: image.id.clone(),
             image_ref: image.image_ref.clone(),
+            image_name: image.name.clone(),
             user: built.user.to_status(),
             stop_signal: built.stop_signal,
             log_path: built.log_path,
@@ -249,6 +250,15 @@ pub(super) fn describe(c: &ContainerEntry) -> Container {
     }
 }
 
+/// As containerd shows it: a name where the image has one, whatever it was asked for by.
+fn status_image(c: &ContainerEntry) -> ImageSpec {
+    let mut image = c.record.config.image.clone();
+    if !c.record.image_name.is_empty() {
+        image.image.clone_from(&c.record.image_name);
+    }
+    image
+}
+
 pub(super) fn status_of(c: &ContainerEntry) -> ContainerStatus {
     let (config, run) = (&c.record.config, c.run.borrow().clone());
     let reason = match run.phase {
@@ -268,7 +278,7 @@ pub(super) fn status_of(c: &ContainerEntry) -> ContainerStatus {
         started_at: run.started_at,
         finished_at: run.finished_at,
         exit_code: run.exit_code,
-        image: config.image.clone(),
+        image: status_image(c),
         image_ref: c.record.image_ref.clone(),
         image_id: c.record.image_id.clone(),
         reason: reason.to_owned(),

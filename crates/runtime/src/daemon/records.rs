@@ -88,6 +88,8 @@ pub(super) struct ContainerRecord {
     pub(super) created_at: i64,
     pub(super) image_id: String,
     pub(super) image_ref: String,
+    #[serde(default)]
+    pub(super) image_name: String,
     pub(super) user: ContainerUser,
     pub(super) stop_signal: String,
     pub(super) log_path: PathBuf,

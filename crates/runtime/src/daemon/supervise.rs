@@ -60,8 +60,9 @@ impl Inner {
         self.listen(pod, Arc::clone(&link));
         let (answer, _) = link.call(Op::Status, &[]).await?;
         for (id, run) in answer.containers {
-            if let Some(container) = self.containers.lock().get(&id) {
-                container.run.send_replace(run);
+            let known = self.containers.lock().get(&id).cloned();
+            if known.is_some_and(|container| *container.run.borrow() != run) {
+                self.container_changed(&id, run);
             }
         }
         Ok(())
@@ -77,11 +78,23 @@ impl Inner {
                     inner.container_changed(&container, run);
                 }
             }
-            pod.link.send_replace(None);
-            if let Some(inner) = inner.upgrade() {
-                inner.supervisor_gone(&pod);
-            }
+            let Some(inner) = inner.upgrade() else { return };
+            inner.link_lost(&pod).await;
         });
+    }
+
+    /// The connection ended: mostly since the supervisor did; but one that could not get rid of its news cuts a
+    /// connection, too, and is still there.
+    async fn link_lost(self: &Arc<Self>, pod: &Arc<Pod>) {
+        let path = pod.dir.join(crate::supervisor::SOCKET_FILE);
+        if let Ok(socket) = sys::fdpass::connect(&path)
+            && Box::pin(self.reconnect(pod, socket)).await.is_ok()
+        {
+            tracing::warn!(pod = pod.id, "the connection to a supervisor was made anew");
+            return;
+        }
+        pod.link.send_replace(None);
+        self.supervisor_gone(pod);
     }
 
     fn container_changed(&self, id: &str, run: Run) {

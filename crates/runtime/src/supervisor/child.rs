@@ -28,7 +28,6 @@ impl<'a> Setup<'a> {
     }
 
     pub(super) fn exec(
-        _dir: &Path,
         target: BorrowedFd<'a>,
         process: Process,
         seccomp: &[PathBuf],

@@ -36,13 +36,7 @@ impl Supervisor {
             return Err(Failure::state(format!("container {id} was started already")));
         }
         let dir = self.container_dir(id);
-        let path = dir.join("spec.json");
-        let text = std::fs::read(&path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Failure::not_found(id),
-            _ => Failure::other(format!("read {}: {e}", path.display())),
-        })?;
-        let spec: Spec =
-            serde_json::from_slice(&text).map_err(|e| Failure::other(format!("read {}: {e}", path.display())))?;
+        let spec = self.read_spec(id)?;
         let started = self.start_spec(id, &dir, &spec);
         let (mut container, result) = match started {
             Ok(container) => (container, Ok(())),
@@ -50,10 +44,19 @@ impl Supervisor {
         };
         container.save(&dir);
         let run = container.run.clone();
-        container.spec.process.env.clear(); // exec brings its own
-        container.spec.mounts.clear();
+        // What is needed no more, for months: an exec reads it again.
+        container.spec = Spec { corten: container.spec.corten, ..Spec::default() };
         self.containers.insert(id.to_owned(), container);
         result.map(|()| run).map_err(Failure::other)
+    }
+
+    fn read_spec(&self, id: &str) -> Result<Spec, Failure> {
+        let path = self.container_dir(id).join("spec.json");
+        let text = std::fs::read(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Failure::not_found(id),
+            _ => Failure::other(format!("read {}: {e}", path.display())),
+        })?;
+        serde_json::from_slice(&text).map_err(|e| Failure::other(format!("read {}: {e}", path.display())))
     }
 
     fn start_spec(&self, id: &str, dir: &Path, spec: &Spec) -> Result<Container, String> {
@@ -105,14 +108,24 @@ impl Supervisor {
     }
 
     /// Runs a further process in a container.
-    pub(super) fn launch_exec(&mut self, id: &str, process: Process, stdio: Stdio) -> Result<Launched, Failure> {
-        let dir = self.container_dir(id);
+    pub(super) fn launch_exec(
+        &mut self,
+        id: &str,
+        args: Vec<String>,
+        terminal: bool,
+        stdio: Stdio,
+    ) -> Result<Launched, Failure> {
         let container = self.containers.get(id).ok_or_else(|| Failure::not_found(id))?;
         let Some(pidfd) = &container.pidfd else {
             return Err(Failure::state(format!("container {id} is not running")));
         };
-        let seccomp = container.spec.corten.seccomp.clone();
-        let setup = Setup::exec(&dir, pidfd.as_fd(), process, &seccomp).map_err(Failure::other)?;
+        // Read again rather than kept: environments can be long, and execs are rare.
+        let spec = self.read_spec(id)?;
+        let mut process = Process { args, terminal, ..spec.process };
+        if terminal && !process.env.iter().any(|e| e.starts_with("TERM=")) {
+            process.env.push("TERM=xterm".to_owned());
+        }
+        let setup = Setup::exec(pidfd.as_fd(), process, &spec.corten.seccomp).map_err(Failure::other)?;
         let target = PidMode::Target(id.to_owned());
         self.launch(id, &target, setup, stdio, container.group.as_ref()).map_err(Failure::other)
     }

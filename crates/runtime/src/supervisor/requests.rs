@@ -46,11 +46,11 @@ impl Supervisor {
             Op::Start { container } => self.op_start(&container),
             Op::Kill { container, signal, all } => plain(self.op_kill(&container, signal, all)),
             Op::Remove { container } => plain(self.op_remove(&container)),
-            Op::Exec { container, exec, process, stdin, stdout, stderr } => {
+            Op::Exec { container, exec, args, terminal, stdin, stdout, stderr } => {
                 let mut fds = fds.into_iter();
                 let mut take = |wanted: bool| if wanted { fds.next() } else { None };
                 let stdio = Stdio { stdin: take(stdin), stdout: take(stdout), stderr: take(stderr) };
-                let launched = self.launch_exec(&container, *process, stdio)?;
+                let launched = self.launch_exec(&container, args, terminal, stdio)?;
                 self.execs.insert(exec, Exec { container, pidfd: launched.pidfd, connection });
                 Ok((Answer::default(), launched.terminal.into_iter().collect()))
             }

@@ -17,6 +17,7 @@ impl ImageSource for OneImage {
         Ok(ImageContent {
             id: "sha256:test".to_owned(),
             image_ref: "test".to_owned(),
+            name: "test:1".to_owned(),
             layers: vec![self.0.clone()],
             config: ImageRunConfig::default(),
         })
