@@ -310,7 +310,7 @@ impl Core {
                     return Local::Done(ResponseCode::NoError, aliases, Vec::new(), additionals);
                 }
                 Answer::Alias(record, target) => {
-                    aliases.push(record);
+                    aliases.push(*record);
                     name = target;
                     if aliases.len() > MAX_ALIASES {
                         return Local::Done(ResponseCode::ServFail, Vec::new(), Vec::new(), Vec::new());

@@ -19,7 +19,7 @@ pub enum Answer {
     /// Records, and further ones that help.
     Records(Vec<Record>, Vec<Record>),
     /// The name is another one, whose records the asker wants too.
-    Alias(Record, Name),
+    Alias(Box<Record>, Name),
     /// The name exists, records of this type do not.
     NoData,
     /// There is no such name.
@@ -248,7 +248,7 @@ impl Zone {
         let Ok(mut target) = Name::from_ascii(target) else { return Answer::NxDomain };
         target.set_fqdn(true);
         let record = self.record(owner, RData::CNAME(CNAME(target.clone())));
-        if kind == RecordType::CNAME { Answer::Records(vec![record], Vec::new()) } else { Answer::Alias(record, target) }
+        if kind == RecordType::CNAME { Answer::Records(vec![record], Vec::new()) } else { Answer::Alias(Box::new(record), target) }
     }
 
     /// An endpoint by its host name, or the empty name above a Service's ports.

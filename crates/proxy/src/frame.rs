@@ -198,6 +198,9 @@ fn checks(t: &mut Transaction, settings: &Settings) {
     let active = Stmt::AddrInSet(Direction::Destination, Op::Is, Map::ClusterIps.name().into());
     t.rule(CLUSTER_IPS_CHECK, Rule::new([active, Stmt::Reject]).comment("Reject traffic to invalid ports of ClusterIPs"));
     for net in settings.service_cidrs.iter().filter(|n| Family::of(n.addr()) == settings.family) {
+        // A server on this node may listen on such an address itself: cluster DNS does.
+        let here = [Stmt::Addr(Direction::Destination, Op::Is, *net), Stmt::FibLocal(Direction::Destination), Stmt::back()];
+        t.rule(CLUSTER_IPS_CHECK, Rule::new(here));
         let stmts = [Stmt::Addr(Direction::Destination, Op::Is, *net), Stmt::drop()];
         t.rule(CLUSTER_IPS_CHECK, Rule::new(stmts).comment("Drop traffic to unallocated ClusterIPs"));
     }

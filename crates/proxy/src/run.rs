@@ -247,10 +247,19 @@ impl Runner {
             checks.sync(&wanted(back.planners(), &self.config.node_name)).await;
             let cleanup = back.next_cleanup();
             engine = Some(back);
-            let pause = if self.config.min_sync_period.is_zero() { (took * 4).min(Duration::from_secs(1)) } else { self.config.min_sync_period };
+            let pause = self.pause(took, done.full);
             if shutdown.run(self.next(begun + took + pause, cleanup, !done.ok)).await.is_none() {
                 return Ok(());
             }
+        }
+    }
+
+    /// The least time to the next sync. Making a whole table is rare and says nothing about what changes cost.
+    fn pause(&self, took: Duration, full: bool) -> Duration {
+        match (self.config.min_sync_period.is_zero(), full) {
+            (true, true) => Duration::ZERO,
+            (true, false) => (took * 4).min(Duration::from_secs(1)),
+            (false, _) => self.config.min_sync_period,
         }
     }
 

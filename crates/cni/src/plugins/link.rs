@@ -193,9 +193,12 @@ pub fn check(netns: &Path, ifname: &str, previous: &CniResult) -> Result<()> {
     Ok(())
 }
 
+/// How to undo one thing.
+type Step<'a> = Box<dyn FnOnce() -> Result<()> + 'a>;
+
 /// Removes what a failed ADD made, unless [`Undo::done`] was called; failures to undo are logged, the first error counts.
 pub struct Undo<'a> {
-    steps: Vec<(&'static str, Box<dyn FnOnce() -> Result<()> + 'a>)>,
+    steps: Vec<(&'static str, Step<'a>)>,
 }
 
 impl<'a> Undo<'a> {

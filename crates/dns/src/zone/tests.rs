@@ -31,7 +31,7 @@ fn ask(z: &Zone, name: &str, kind: RecordType) -> String {
     let text = |records: &[Record]| records.iter().map(|r| format!("{} {}", r.data.record_type(), r.data)).collect::<Vec<_>>().join(", ");
     match z.answer(&Name::from_ascii(name).unwrap(), kind) {
         Answer::Records(records, _) => text(&records),
-        Answer::Alias(record, target) => format!("{} -> {target}", text(&[record])),
+        Answer::Alias(record, target) => format!("{} -> {target}", text(&[*record])),
         Answer::NoData => "nodata".into(),
         Answer::NxDomain => "nxdomain".into(),
         Answer::NotOurs => "not ours".into(),

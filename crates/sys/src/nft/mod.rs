@@ -8,6 +8,7 @@
 
 mod conn;
 mod encode;
+mod expr;
 mod stmt;
 mod text;
 
