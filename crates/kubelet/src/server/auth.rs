@@ -6,6 +6,7 @@ use api::k8s::authentication::v1::{TokenReview, TokenReviewSpec};
 use api::k8s::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use http::{Method, StatusCode};
 use parking_lot::Mutex;
+use pki::tls::ClientChainVerifier;
 use rt::HashMap;
 use rt::time::Instant;
 use wire::ConnInfo;
@@ -31,8 +32,9 @@ pub struct User {
 type Decision = (bool, Instant);
 
 /// The decisions made so far, for as long as upstream's kubelet keeps them.
-#[derive(Default)]
 pub struct Auth {
+    certificates: Option<ClientChainVerifier>,
+    chains: Mutex<HashMap<Vec<Vec<u8>>, (User, Instant)>>,
     tokens: Mutex<HashMap<String, (Option<User>, Instant)>>,
     decisions: Mutex<HashMap<(User, String, String), Decision>>,
 }
@@ -41,6 +43,43 @@ pub struct Auth {
 pub type Refusal = (StatusCode, String);
 
 impl Auth {
+    /// Believes client certificates that one of these authorities (PEM; empty for none) signed.
+    ///
+    /// # Errors
+    /// The text holds no usable certificate.
+    pub fn new(client_ca: &[u8]) -> Result<Self, pki::Error> {
+        let certificates = match client_ca {
+            [] => None,
+            pem => Some(ClientChainVerifier::new(&pki::pem::certificates(&String::from_utf8_lossy(pem)))?),
+        };
+        Ok(Self { certificates, chains: Mutex::default(), tokens: Mutex::default(), decisions: Mutex::default() })
+    }
+
+    /// The user of a certificate chain.
+    ///
+    /// # Errors
+    /// 401 for a chain that does not hold: a stranger's certificate is no anonymous request.
+    fn from_chain(&self, chain: &[Vec<u8>]) -> Result<Option<User>, Refusal> {
+        let (Some(verifier), Some(leaf)) = (&self.certificates, chain.first()) else { return Ok(None) };
+        let known = self.chains.lock().get(chain).filter(|(_, at)| at.elapsed() < KEEP_TOKEN).cloned();
+        if let Some((user, _)) = known {
+            return Ok(Some(user));
+        }
+        if let Err(error) = verifier.verify(chain) {
+            tracing::debug!(error = %error, "a client certificate does not hold");
+            return Err((StatusCode::UNAUTHORIZED, "Unauthorized".to_owned()));
+        }
+        let user = from_certificate(leaf);
+        if let Some(user) = &user {
+            let mut chains = self.chains.lock();
+            if chains.len() >= MAX_KEPT {
+                chains.clear();
+            }
+            chains.insert(chain.to_vec(), (user.clone(), Instant::now()));
+        }
+        Ok(user)
+    }
+
     /// Authenticates and authorizes a request.
     ///
     /// # Errors
@@ -71,7 +110,7 @@ impl Auth {
     }
 
     async fn user(&self, shared: &Shared, bearer: Option<&str>, connection: &ConnInfo) -> Result<User, Refusal> {
-        if let Some(user) = connection.peer_certificates.first().and_then(|der| from_certificate(der)) {
+        if let Some(user) = self.from_chain(&connection.peer_certificates)? {
             return Ok(user);
         }
         let auth = &shared.config.server.auth;

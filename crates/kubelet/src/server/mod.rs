@@ -33,6 +33,9 @@ pub enum Error {
     /// The certificate or key cannot be used.
     #[error("configure TLS")]
     Tls(#[source] wire::TlsError),
+    /// The client CA cannot be used.
+    #[error("read the client CA")]
+    ClientCa(#[source] pki::Error),
 }
 
 /// Starts listening; serves until the kubelet's end.
@@ -40,8 +43,9 @@ pub enum Error {
 /// # Errors
 /// See [`Error`].
 pub async fn start(shared: Arc<Shared>, changes: Arc<watch::Sender<u64>>) -> Result<(), Error> {
-    let server = Arc::new(Server { shared: shared.clone(), changes, auth: auth::Auth::default(), usage: stats::Usage::default() });
     let config = &shared.config.server;
+    let auth = auth::Auth::new(&config.client_ca).map_err(Error::ClientCa)?;
+    let server = Arc::new(Server { shared: shared.clone(), changes, auth, usage: stats::Usage::default() });
     if config.port != 0 {
         let tls = if config.certificate.is_empty() {
             None
@@ -49,7 +53,7 @@ pub async fn start(shared: Arc<Shared>, changes: Arc<watch::Sender<u64>>) -> Res
             let source = TlsSource {
                 certificate: config.certificate.clone(),
                 key: config.key.clone(),
-                client_ca: config.client_ca.clone(),
+                request_client_certificate: !config.client_ca.is_empty(),
             };
             Some(TlsConfig::new(&source).map_err(Error::Tls)?)
         };
