@@ -15,6 +15,8 @@ use std::path::Path;
 use sys::netlink::{Handle, LinkKind, NetNs, NewLink, Route, RouteScope, VethPeer, sysctl};
 use sys::nft::{Apply, Chain, ChainKind, Command, Connection, Direction, Family, Hook, Op, Rule, Stmt, Transaction};
 
+mod forward;
+
 /// Marks our routes (`RTPROT_*`), so that a sync removes only its own.
 const PROTOCOL: u8 = 0xc7;
 
@@ -98,6 +100,7 @@ pub fn lay(cluster: &Cluster) -> Result<Changed> {
         }
     }
     masquerade(&table(&cluster.bridge), &cluster.sources, Some(&cluster.bridge), &cluster.sources)?;
+    forward::allow(&cluster.bridge)?;
     Ok(changed)
 }
 
@@ -113,6 +116,7 @@ pub fn remove(cluster: &Cluster, changed: &Changed) -> Result<()> {
         }
     };
     note(unmasquerade(&table(&cluster.bridge)));
+    note(forward::forget(&cluster.bridge));
     note(remove_ports(&cluster.bridge));
     note(Handle::open().and_then(|mut h| h.delete_link_if_exists(&cluster.bridge)).map(drop).context(|| "removing the bridge".into()));
     for (key, value) in &changed.sysctls {

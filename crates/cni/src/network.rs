@@ -73,6 +73,8 @@ struct Inner {
     config: Config,
     cni: Cni,
     pod_cidrs: Mutex<Vec<IpNet>>,
+    /// Whether leftovers of earlier lives were removed; held while that is done.
+    recovered: Mutex<bool>,
 }
 
 /// The pod network. Cheap to clone; every method's work runs on a blocking thread.
@@ -87,7 +89,7 @@ impl Network {
         let remembered = std::fs::read_to_string(config.state_dir.join("pod-cidrs")).unwrap_or_default();
         let pod_cidrs = remembered.lines().filter_map(|l| l.trim().parse().ok()).collect();
         let cni = Cni::new(config.bin_dirs.clone(), &config.state_dir);
-        Self { inner: Arc::new(Inner { config, cni, pod_cidrs: Mutex::new(pod_cidrs) }) }
+        Self { inner: Arc::new(Inner { config, cni, pod_cidrs: Mutex::new(pod_cidrs), recovered: Mutex::new(false) }) }
     }
 
     /// The podCIDRs in use.
@@ -157,8 +159,37 @@ impl Inner {
         self.list()?.ok_or_else(|| Error::new(crate::error::code::UNAVAILABLE, "cni config uninitialized"))
     }
 
+    /// Once per process, before anything is attached: attachments whose namespace is gone (the machine was restarted,
+    /// or the agent died half-way) give back what they hold. Namespaces still there belong to pods that live on.
+    fn recover(&self, list: &NetworkList) {
+        let mut done = self.recovered.lock();
+        if std::mem::replace(&mut *done, true) {
+            return;
+        }
+        let note = |what: &'static str, error: &Error| tracing::warn!(what, error = error.chain(), "could not clean up after an earlier run");
+        let entries = match self.cni.cache.list(&list.name) {
+            Ok(entries) => entries,
+            Err(error) => return note("listing attachments", &error),
+        };
+        let (live, gone): (Vec<_>, Vec<_>) = entries.into_iter().partition(|e| sys::netlink::netns::is_namespace(&e.netns));
+        for entry in gone {
+            let stale = Attachment { container_id: entry.container_id, ifname: entry.if_name, args: entry.cni_args, ..Default::default() };
+            if let Err(error) = self.cni.del(list, &stale) {
+                note("detaching", &error);
+            }
+        }
+        // A configured network's address files may be shared with another runtime; ours are not.
+        if self.config.conf_dir.is_none() {
+            let valid: Vec<_> = live.into_iter().map(|e| (e.container_id, e.if_name)).collect();
+            if let Err(error) = self.cni.gc(list, &valid) {
+                note("collecting", &error);
+            }
+        }
+    }
+
     fn setup(&self, request: &NetworkRequest) -> Result<NetworkAttachment> {
         let list = self.need_list()?;
+        self.recover(&list);
         loopback(request)?;
         let attachment = attachment(request)?;
         let result = match self.cni.add(&list, &attachment) {

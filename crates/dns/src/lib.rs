@@ -14,5 +14,5 @@ mod server;
 pub mod zone;
 
 pub use forward::StubDomain;
-pub use resolv_conf::upstreams_of;
+pub use resolv_conf::{upstreams_of, upstreams_of_host};
 pub use server::{Config, Error, Server, attach, serve};

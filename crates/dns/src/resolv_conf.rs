@@ -24,6 +24,20 @@ pub fn upstreams_of(text: &str, own: &[IpAddr]) -> Vec<SocketAddr> {
     out
 }
 
+/// The host's resolvers as another network namespace can reach them: a stub on loopback (systemd-resolved) is replaced
+/// by what it forwards to itself, other loopback resolvers are left out. `own` are this server's addresses.
+pub fn upstreams_of_host(own: &[IpAddr]) -> Vec<SocketAddr> {
+    for path in ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"] {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let mut found = upstreams_of(&text, own);
+        found.retain(|a| !a.ip().is_loopback());
+        if !found.is_empty() {
+            return found;
+        }
+    }
+    Vec::new()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -168,6 +168,12 @@ pub fn attach(config: Config, factory: &Factory) -> Runner {
     node.add_handler(move |delta| {
         let mut facts = NodeFacts::of(delta.object());
         facts.eligible &= !gone(delta);
+        // Heartbeats change nothing that the proxy needs.
+        if let Delta::Updated { old, .. } = delta
+            && NodeFacts::of(old) == facts
+        {
+            return;
+        }
         to.push(|p| p.node = Some(facts));
     });
     if config.watch_service_cidrs {

@@ -34,6 +34,9 @@ fn nodes_reach_the_host_and_everything_goes_again() {
         sources: vec!["10.77.0.0/24".parse().unwrap(), "10.78.0.0/16".parse().unwrap()],
         mtu: 0,
     };
+    // A host whose firewall drops what passes through, as Docker leaves it.
+    sh(&host, "nft add table ip filter; nft 'add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }'");
+    let before = sh(&host, "nft list ruleset");
     let changed = host.run(|| lay(&cluster)).unwrap().unwrap();
     let again = host.run(|| lay(&cluster)).unwrap().unwrap();
     assert!(again.sysctls.is_empty());
@@ -54,12 +57,14 @@ fn nodes_reach_the_host_and_everything_goes_again() {
     assert!(sh(&host, "ip route").contains("10.78.2.0/24 via 10.77.0.3 dev ct0"));
     host.run(|| sync_routes(&routes[..1])).unwrap().unwrap();
     assert!(!sh(&host, "ip route").contains("10.78.2.0/24"));
+    let forward = sh(&host, "nft list chain ip filter FORWARD");
+    assert_eq!(forward.matches("comment \"corten ct0\"").count(), 2, "{forward}");
     let rules = sh(&host, "nft list table ip ct0-masq");
     assert!(rules.contains("ip saddr 10.78.0.0/16 oifname != \"ct0\" masquerade"), "{rules}");
 
     host.run(|| remove(&cluster, &changed)).unwrap().unwrap();
     host.run(|| remove(&cluster, &changed)).unwrap().unwrap();
-    assert_eq!(sh(&host, "nft list ruleset"), "");
+    assert_eq!(sh(&host, "nft list ruleset"), before);
     assert!(!sh(&host, "ip link").contains("ct0"));
     drop(nodes);
     for path in &paths {

@@ -130,6 +130,30 @@ fn a_failed_attachment_leaves_nothing() {
 }
 
 #[test]
+fn a_restarted_machine_gives_back_what_its_pods_held() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let cidrs = ["10.244.1.0/24".to_owned()];
+    let held = || plugins::host_local::allocations(&dir.path().join("state/networks/corten")).unwrap().len();
+    let (a, b) = (pod(dir.path(), "a"), pod(dir.path(), "b"));
+    let before = NetNs::create().unwrap();
+    let first = network(dir.path(), PodLink::Bridge);
+    before.run(|| first.inner.set_pod_cidrs(&cidrs).and_then(|()| first.inner.setup(&a.request))).unwrap().unwrap();
+    before.run(|| first.inner.setup(&b.request)).unwrap().unwrap();
+    assert_eq!(held(), 2);
+    // The file of a's namespace stays, its mount is gone; b lives on.
+    sys::netlink::netns::remove_pinned(&a.request.netns).unwrap();
+    std::fs::write(&a.request.netns, "").unwrap();
+    let second = network(dir.path(), PodLink::Bridge);
+    assert_eq!(second.pod_cidrs(), first.pod_cidrs());
+    let c = pod(dir.path(), "c");
+    before.run(|| second.inner.setup(&c.request)).unwrap().unwrap();
+    assert_eq!(held(), 2);
+}
+
+#[test]
 fn bandwidth_annotations() {
     assert_eq!(bits("10M").unwrap(), 10_000_000);
     assert_eq!(bits("1Gi").unwrap(), 1 << 30);

@@ -9,6 +9,7 @@ use std::io;
 const SUBSYS: u16 = 10 << 8;
 const GETTABLE: u16 = SUBSYS | 1;
 const GETCHAIN: u16 = SUBSYS | 4;
+const GETRULE: u16 = SUBSYS | 7;
 const GETSETELEM: u16 = SUBSYS | 13;
 
 /// Why nf_tables refused.
@@ -94,6 +95,26 @@ impl Connection {
         self.dump("list chains", GETCHAIN, family, |_| (), |body| {
             let attrs = Attrs(body);
             (attrs.clone().find(1).map(text).as_deref() == Some(table)).then(|| attrs.find(3).map(text)).flatten()
+        })
+    }
+
+    /// Handles and comments of a chain's rules, in order; none when there is no such chain.
+    ///
+    /// # Errors
+    /// When the kernel refuses the dump.
+    pub fn rules(&mut self, family: Family, table: &str, chain: &str) -> Result<Vec<(u64, String)>, Error> {
+        let names = |m: &mut Msg| {
+            m.str(1, table);
+            m.str(2, chain);
+        };
+        self.dump("list rules", GETRULE, family, names, |body| {
+            let attrs = Attrs(body);
+            // Old kernels do not filter by chain.
+            (attrs.clone().find(1).map(text).as_deref() == Some(table) && attrs.clone().find(2).map(text).as_deref() == Some(chain)).then_some(())?;
+            let handle = u64::from_be_bytes(attrs.clone().find(3)?.try_into().ok()?);
+            // User data: type 0 is the comment, its length, its bytes.
+            let comment = attrs.find(7).filter(|d| d.first() == Some(&0)).map(|d| text(d.get(2..).unwrap_or(&[])));
+            Some((handle, comment.unwrap_or_default()))
         })
     }
 

@@ -117,7 +117,15 @@ impl Encoder {
                 m.str(3, name);
                 self.send(index, m);
             }
-            Command::AddRule { chain, rule } => self.add_rule(index, chain, rule),
+            Command::AddRule { chain, rule } => self.add_rule(index, chain, rule, NLM_F_APPEND),
+            Command::InsertRule { chain, rule } => self.add_rule(index, chain, rule, 0),
+            Command::DeleteRule { chain, handle } => {
+                let mut m = self.message(DELRULE, 0);
+                m.str(1, &self.table);
+                m.str(2, chain);
+                m.be64(3, *handle);
+                self.send(index, m);
+            }
             Command::AddSet(set) => self.add_set(index, set),
             Command::DeleteSet(name) => self.two_names(index, DELSET, name),
             Command::FlushSet(name) => self.two_names(index, DELSETELEM, name),
@@ -260,7 +268,7 @@ impl Encoder {
         id
     }
 
-    fn add_rule(&mut self, index: usize, chain: &str, rule: &Rule) {
+    fn add_rule(&mut self, index: usize, chain: &str, rule: &Rule, place: u16) {
         // Anonymous maps come before the rule that binds them.
         let mut maps = Vec::new();
         for stmt in &rule.stmts {
@@ -278,7 +286,7 @@ impl Encoder {
             }
         }
         let mut maps = maps.into_iter();
-        let mut m = self.message(NEWRULE, NLM_F_CREATE | NLM_F_APPEND);
+        let mut m = self.message(NEWRULE, NLM_F_CREATE | place);
         m.str(1, &self.table);
         m.str(2, chain);
         m.nest(4, |m| {

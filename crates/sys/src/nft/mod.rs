@@ -215,6 +215,20 @@ pub enum Command {
         /// The rule.
         rule: Rule,
     },
+    /// Puts a rule before all others of a chain.
+    InsertRule {
+        /// Into this chain.
+        chain: String,
+        /// The rule.
+        rule: Rule,
+    },
+    /// Deletes a rule by its handle, see [`Connection::rules`].
+    DeleteRule {
+        /// From this chain.
+        chain: String,
+        /// Its handle.
+        handle: u64,
+    },
     /// Creates a set or map if it is not there.
     AddSet(Set),
     /// Deletes a set that nothing refers to.

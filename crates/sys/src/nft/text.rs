@@ -134,6 +134,8 @@ fn line(command: &Command, family: Family) -> Result<String, fmt::Error> {
         Command::FlushChain(name) => format!("flush chain {name}"),
         Command::DeleteChain(name) => format!("delete chain {name}"),
         Command::AddRule { chain, rule: r } => format!("add rule {chain} {}", rule(r, family)),
+        Command::InsertRule { chain, rule: r } => format!("insert rule {chain} {}", rule(r, family)),
+        Command::DeleteRule { chain, handle } => format!("delete rule {chain} handle {handle}"),
         Command::AddSet(set) => {
             let key: Vec<_> = set.key.iter().map(|t| t.name(family)).collect();
             let kind = if set.verdicts { "map" } else { "set" };
