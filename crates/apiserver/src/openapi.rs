@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use api::Descriptions;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use meta::Status;
+use meta::{GroupVersion, Status};
 use parking_lot::Mutex;
 use registry::KindRow;
-use serde_json::{Value, json};
+use schema::openapi::{self, Describe, Resource, Subresource, custom};
+use serde_json::Value;
 use sha2::Digest;
 use wire::Body;
 
@@ -64,34 +66,75 @@ pub(crate) fn answer(call: &Call, path: &str) -> Result<Response<Body>, Status> 
     Ok(response)
 }
 
-/// Group versions with their path below `/openapi/v3`: `api/v1`, `apis/apps/v1`.
-fn group_versions(rows: &[Arc<KindRow>]) -> Vec<(String, String, String)> {
+/// Resources of a version (all when `None`), as the documents need them.
+fn resources(rows: &[Arc<KindRow>], of: Option<&GroupVersion>, describe: Describe<'_>) -> Vec<Resource> {
     let mut all = Vec::new();
-    for (group, versions) in crate::discovery::groups(rows) {
-        for version in versions {
-            let path = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
-            all.push((path, group.clone(), version));
+    for row in rows {
+        for version in &row.versions {
+            if of.is_some_and(|gv| gv.group != row.group || gv.version != *version) {
+                continue;
+            }
+            let gvk = row.gvk(version);
+            let names = |verbs: registry::Verbs| verbs.names().into_iter().map(str::to_owned).collect();
+            let subresources = row.subresources.iter().map(|sub| Subresource {
+                name: sub.name.clone(),
+                kind: sub.kind.clone().unwrap_or_else(|| gvk.clone()),
+                verbs: names(sub.verbs),
+            });
+            let custom = row.custom.as_ref().map(|codec| {
+                custom::definitions(&gvk, &row.list_kind, &row.plural, codec.schema(version).as_deref(), describe)
+            });
+            all.push(Resource {
+                group: row.group.clone(),
+                version: version.clone(),
+                plural: row.plural.clone(),
+                kind: row.kind.clone(),
+                namespaced: row.namespaced,
+                verbs: names(row.verbs),
+                subresources: subresources.collect(),
+                custom,
+            });
         }
     }
     all
 }
 
+/// Group versions with their path below `/openapi/v3`: `api/v1`, `apis/apps/v1`.
+fn group_versions(rows: &[Arc<KindRow>]) -> Vec<(String, GroupVersion)> {
+    let mut all = Vec::new();
+    for (group, versions) in crate::discovery::groups(rows) {
+        for version in versions {
+            let path = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
+            all.push((path, GroupVersion::new(group.clone(), version)));
+        }
+    }
+    all
+}
+
+fn v3(rows: &[Arc<KindRow>], gv: &GroupVersion, describe: Describe<'_>) -> Document {
+    hashed(&openapi::v3_document(gv, &resources(rows, Some(gv), describe), describe, crate::VERSION))
+}
+
 fn make(path: &str, rows: &[Arc<KindRow>]) -> Option<Document> {
+    let texts = Descriptions::load();
+    let describe = |name: &str, field: &str| texts.get(name, field);
     match path {
-        "/openapi/v2" => Some(hashed(&crate::openapi_doc::v2(rows, &group_versions(rows)))),
+        "/openapi/v2" => {
+            Some(hashed(&openapi::v2_document(&resources(rows, None, &describe), &describe, crate::VERSION)))
+        }
         "/openapi/v3" => {
-            let mut paths = serde_json::Map::new();
-            for (path, group, version) in group_versions(rows) {
-                let (_, hash) = hashed(&crate::openapi_doc::v3(rows, &group, &version));
-                let url = format!("/openapi/v3/{path}?hash={hash}");
-                paths.insert(path, json!({ "serverRelativeURL": url }));
-            }
-            Some(hashed(&json!({ "paths": paths })))
+            // The hash must change when the document does; what a document is made of are the rows of its version.
+            let entries = group_versions(rows).into_iter().map(|(path, gv)| {
+                let parts = resources(rows, Some(&gv), &openapi::undescribed);
+                let hash: String = sha2::Sha512::digest(format!("{parts:?}")).iter().map(|b| format!("{b:02X}")).collect();
+                (path, hash)
+            });
+            Some(hashed(&openapi::v3_index(&entries.collect::<Vec<_>>())))
         }
         _ => {
             let wanted = path.strip_prefix("/openapi/v3/")?;
-            let (_, group, version) = group_versions(rows).into_iter().find(|(p, _, _)| p == wanted)?;
-            Some(hashed(&crate::openapi_doc::v3(rows, &group, &version)))
+            let (_, gv) = group_versions(rows).into_iter().find(|(p, _)| p == wanted)?;
+            Some(v3(rows, &gv, &describe))
         }
     }
 }

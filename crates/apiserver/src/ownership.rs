@@ -50,7 +50,7 @@ impl Versions for CustomVersions<'_> {
             return None;
         }
         let schema = self.0.custom.as_ref()?.schema(version);
-        Some(schema.map_or(Shape::Deduced, crate::crd_shape::shape))
+        Some(managedfields::custom_shape(schema.as_deref()))
     }
 
     fn convert(&self, object: &Value, api_version: &str) -> Option<Value> {

@@ -95,6 +95,7 @@ impl Server {
         }
         let handle = Handle { state: state.clone(), addresses };
         crate::bootstrap::start(&state);
+        crate::custom::start(&state);
         hooks.into_iter().for_each(|hook| run_hook(&state, hook));
         if !state.config.compaction_interval.is_zero() {
             let (store, interval) = (state.registry.store().clone(), state.config.compaction_interval);

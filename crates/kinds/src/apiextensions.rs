@@ -7,6 +7,9 @@ use serde_json::Value;
 use crate::printer::{AGE, NAME, age, list, str_in, text};
 use crate::standard::Standard;
 
+/// Holds a definition until its custom resources are gone.
+const CLEANUP_FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
+
 static DEFINITION: Standard = Standard {
     rules: rules::apiextensions::custom_resource_definition::RULES,
     status: true,
@@ -15,6 +18,15 @@ static DEFINITION: Standard = Standard {
     cells: |_, _| Vec::new(),
     prepare_create: |_, definition| stored_versions(definition),
     prepare_update: |_, definition, _| stored_versions(definition),
+    pending_finalizers: |definition| definition.deletion_timestamp().is_none(),
+    mark_deleting: |definition| {
+        // The custom resources go first: the API server removes this when they are gone.
+        let mut all: Vec<String> = definition.finalizers().iter().map(|f| (*f).to_owned()).collect();
+        if !all.iter().any(|f| f == CLEANUP_FINALIZER) {
+            all.push(CLEANUP_FINALIZER.to_owned());
+        }
+        definition.set_finalizers(all);
+    },
     ..Standard::PLAIN
 };
 

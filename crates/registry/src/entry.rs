@@ -116,6 +116,11 @@ pub fn decode(row: &KindRow, raw: &Raw) -> Result<Object, Status> {
         let tree: Value = serde_json::from_slice(&raw.value).map_err(|e| damaged(row, &e))?;
         Object::from_value(tree).ok_or_else(|| Status::internal("a stored value is no object"))?
     };
+    if let Some(custom) = &row.custom {
+        // What was stored under an older schema is shown by the present one; damage is left to be seen.
+        let version = object.gvk().version;
+        let _ = custom.accept(&mut object, &version);
+    }
     if raw.revision > 0 {
         object.set_meta_str("resourceVersion", &raw.revision.to_string());
     }

@@ -1,0 +1,12 @@
+//! Custom resources: definitions become rows of the registry.
+
+mod codec;
+mod columns;
+mod controller;
+mod convert;
+mod jsonpath;
+mod prune;
+mod strategy;
+mod validate;
+
+pub(crate) use controller::start;
