@@ -1,6 +1,7 @@
 //! kube-proxy's command line and configuration file.
 
 use crate::engine::Error;
+use crate::kernel::Conntrack;
 use crate::run::{Config, DetectLocal, NodePortAddresses};
 use clap::Parser;
 use client::{Client, Kubeconfig};
@@ -75,6 +76,36 @@ pub struct Flags {
     /// Exit when one of the two cannot be bound.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", action = clap::ArgAction::Set)]
     pub bind_address_hard_fail: bool,
+    /// Conntrack entries per processor; 0 leaves the system's value.
+    #[arg(long, default_value_t = 32_768)]
+    pub conntrack_max_per_core: u32,
+    /// Conntrack entries at least.
+    #[arg(long, default_value_t = 131_072)]
+    pub conntrack_min: u32,
+    /// Idle time of established TCP connections; 0 leaves the system's value.
+    #[arg(long, value_parser = duration, default_value = "24h")]
+    pub conntrack_tcp_timeout_established: Duration,
+    /// Time of TCP connections in CLOSE_WAIT; 0 leaves the system's value.
+    #[arg(long, value_parser = duration, default_value = "1h")]
+    pub conntrack_tcp_timeout_close_wait: Duration,
+    /// Take TCP packets out of the window as part of their connection.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", action = clap::ArgAction::Set)]
+    pub conntrack_tcp_be_liberal: bool,
+    /// Idle time of unanswered UDP flows; 0 leaves the system's value.
+    #[arg(long, value_parser = duration, default_value = "0s")]
+    pub conntrack_udp_timeout: Duration,
+    /// Idle time of answered UDP flows; 0 leaves the system's value.
+    #[arg(long, value_parser = duration, default_value = "0s")]
+    pub conntrack_udp_timeout_stream: Duration,
+    /// The process's OOM score.
+    #[arg(long, default_value_t = -999, allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-1000..=1000))]
+    pub oom_score_adj: i32,
+    /// Set the kernel's values, which needs privileges, and exit.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", action = clap::ArgAction::Set)]
+    pub init_only: bool,
+    /// Write the configuration in force to this file and exit.
+    #[arg(long)]
+    pub write_config_to: Option<PathBuf>,
     /// Log verbosity.
     #[arg(short = 'v', long = "v", default_value_t = 0)]
     pub verbosity: u8,
@@ -269,6 +300,66 @@ fn hostname() -> Result<String, Error> {
     Ok(text.trim().to_lowercase())
 }
 
+impl Flags {
+    /// The values of connection tracking.
+    pub fn conntrack(&self) -> Conntrack {
+        Conntrack {
+            max_per_core: self.conntrack_max_per_core,
+            min: self.conntrack_min,
+            tcp_established: self.conntrack_tcp_timeout_established,
+            tcp_close_wait: self.conntrack_tcp_timeout_close_wait,
+            tcp_be_liberal: self.conntrack_tcp_be_liberal,
+            udp: self.conntrack_udp_timeout,
+            udp_stream: self.conntrack_udp_timeout_stream,
+        }
+    }
+
+    /// The configuration in force as upstream's file.
+    pub fn to_file(&self) -> serde_json::Value {
+        let seconds = |d: Duration| format!("{}s", d.as_secs_f64());
+        serde_json::json!({
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+            "kind": "KubeProxyConfiguration",
+            "mode": "nftables",
+            "bindAddress": self.bind_address.to_string(),
+            "bindAddressHardFail": self.bind_address_hard_fail,
+            "clientConnection": { "kubeconfig": self.kubeconfig.as_ref().map(|p| p.display().to_string()).unwrap_or_default() },
+            "clusterCIDR": self.cluster_cidr.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+            "conntrack": {
+                "maxPerCore": self.conntrack_max_per_core,
+                "min": self.conntrack_min,
+                "tcpBeLiberal": self.conntrack_tcp_be_liberal,
+                "tcpCloseWaitTimeout": seconds(self.conntrack_tcp_timeout_close_wait),
+                "tcpEstablishedTimeout": seconds(self.conntrack_tcp_timeout_established),
+                "udpTimeout": seconds(self.conntrack_udp_timeout),
+                "udpStreamTimeout": seconds(self.conntrack_udp_timeout_stream),
+            },
+            "detectLocal": {
+                "bridgeInterface": self.pod_bridge_interface.clone().unwrap_or_default(),
+                "interfaceNamePrefix": self.pod_interface_name_prefix.clone().unwrap_or_default(),
+            },
+            "detectLocalMode": self.detect_local_mode.clone().unwrap_or_else(|| "ClusterCIDR".into()),
+            "healthzBindAddress": self.healthz_bind_address,
+            "hostnameOverride": self.hostname_override.clone().unwrap_or_default(),
+            "metricsBindAddress": self.metrics_bind_address,
+            "nftables": {
+                "masqueradeAll": self.masquerade_all,
+                "masqueradeBit": self.iptables_masquerade_bit,
+                "minSyncPeriod": seconds(self.iptables_min_sync_period),
+                "syncPeriod": seconds(self.iptables_sync_period),
+            },
+            "nodePortAddresses": self.nodeport_addresses,
+            "oomScoreAdj": self.oom_score_adj,
+        })
+    }
+
+    fn write_file(&self, path: &std::path::Path) -> Result<(), Error> {
+        let fail = |e: &dyn std::fmt::Display| Error::Config(format!("failed to write {}: {e}", path.display()));
+        let text = serde_yaml_ng::to_string(&self.to_file()).map_err(|e| fail(&e))?;
+        std::fs::write(path, text).map_err(|e| fail(&e))
+    }
+}
+
 /// `kube-proxy` with these flags, until shutdown.
 ///
 /// # Errors
@@ -278,7 +369,16 @@ pub async fn main(flags: Flags, shutdown: Shutdown) -> Result<(), Error> {
     if flags.cleanup {
         return crate::cleanup();
     }
-    let config = flags.to_config()?;
+    if let Some(path) = &flags.write_config_to {
+        return flags.write_file(path);
+    }
+    let mut config = flags.to_config()?;
+    config.configz = serde_json::json!({ "kubeproxy.config.k8s.io": flags.to_file() });
+    flags.conntrack().apply();
+    if flags.init_only {
+        return Ok(());
+    }
+    crate::kernel::oom_score(flags.oom_score_adj);
     let client = flags.client()?;
     crate::run(config, client, shutdown).await
 }
@@ -303,6 +403,10 @@ mod tests {
         let flags = Flags::parse_from(["kube-proxy", "--config", path.to_str().unwrap(), "--hostname-override=n"]).with_file().unwrap();
         let config = flags.to_config().unwrap();
         assert_eq!((config.sync_period, config.metrics_address), (Duration::from_secs(90), None));
+        let written = dir.path().join("written");
+        flags.write_file(&written).unwrap();
+        let again = Flags::parse_from(["kube-proxy", "--config", written.to_str().unwrap()]).with_file().unwrap().to_config().unwrap();
+        assert_eq!((again.sync_period, again.detect_local), (config.sync_period, config.detect_local));
     }
 
     #[test]

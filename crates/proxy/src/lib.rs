@@ -13,6 +13,7 @@ pub mod engine;
 pub mod flags;
 pub mod frame;
 pub mod health;
+pub mod kernel;
 mod metrics;
 pub mod model;
 mod names;

@@ -1,5 +1,7 @@
 //! The running proxy against an API server of the test's own: lists and watches in, connections out.
 
+mod cluster;
+
 use async_trait::async_trait;
 use client::{Body, Client, Transport, TransportError};
 use futures::StreamExt;

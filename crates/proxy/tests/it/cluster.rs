@@ -1,0 +1,223 @@
+//! Two nodes as `corten up` lays them, the pod network and the proxy of each, and connections every way.
+
+use cni::hostnet;
+use ipnet::IpNet;
+use node_api::{NetworkRequest, NetworkService};
+use proxy::engine::Engine;
+use proxy::model::{Family, LocalDetector, Proto, Service, ServiceName, ServicePort, Settings, Slice, SliceEndpoint, SlicePort};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use sys::netlink::{Handle, LinkKind, NetNs, NewLink, Route, VethPeer};
+
+struct Node {
+    ns: NetNs,
+    path: PathBuf,
+    network: cni::Network,
+    engine: Engine,
+}
+
+struct Pod {
+    ns: NetNs,
+    path: PathBuf,
+    ip: IpAddr,
+}
+
+struct Cluster {
+    host: NetNs,
+    outside: NetNs,
+    nodes: Vec<Node>,
+    pods: Vec<Pod>,
+    _dir: tempfile::TempDir,
+}
+
+fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for path in self.nodes.iter().map(|n| &n.path).chain(self.pods.iter().map(|p| &p.path)) {
+            let _ = sys::netlink::netns::remove_pinned(path);
+        }
+    }
+}
+
+/// The host with its uplink to `outside`, and the cluster's network.
+fn host() -> (NetNs, NetNs) {
+    let (host, outside) = (NetNs::create().unwrap(), NetNs::create().unwrap());
+    let mut h = Handle::open_in(&host).unwrap();
+    let peer = VethPeer { name: "eth0", netns: Some(&outside), ..Default::default() };
+    h.add_link(&NewLink { up: true, ..NewLink::new("up0", LinkKind::Veth(peer)) }).unwrap();
+    let up = h.link("up0").unwrap().index;
+    h.add_address(up, net("192.0.2.1/24")).unwrap();
+    h.add_route(&Route::to(net("0.0.0.0/0")).via(ip("192.0.2.9")).dev(up)).unwrap();
+    let mut o = Handle::open_in(&outside).unwrap();
+    let eth = o.link("eth0").unwrap().index;
+    o.set_up(eth, true).unwrap();
+    o.add_address(eth, net("192.0.2.9/24")).unwrap();
+    let cluster = hostnet::Cluster { bridge: "ct0".into(), addresses: vec![net("10.77.0.1/24")], sources: vec![net("10.77.0.0/24"), net("10.78.0.0/16")], mtu: 0 };
+    host.run(|| hostnet::lay(&cluster)).unwrap().unwrap();
+    (host, outside)
+}
+
+fn node(host: &NetNs, dir: &Path, n: u8, link: cni::PodLink) -> Node {
+    let path = dir.join(format!("node{n}"));
+    let ns = NetNs::create_pinned(&path).unwrap();
+    let name = format!("node{n}");
+    let addresses = [net(&format!("10.77.0.{}/24", n + 1))];
+    let spec = hostnet::Node { bridge: "ct0", name: &name, netns: &path, addresses: &addresses, gateways: &[ip("10.77.0.1")], mtu: 0 };
+    host.run(|| hostnet::attach_node(&spec)).unwrap().unwrap();
+    let network = cni::Network::new(cni::Config { link, ..cni::Config::built_in(dir.join(format!("state{n}"))) });
+    blocking(&ns, network.set_pod_cidrs(&[format!("10.78.{n}.0/24")])).unwrap();
+    let settings = Settings {
+        detector: LocalDetector::Cidr(net("10.78.0.0/16")),
+        service_cidrs: vec![net("10.96.0.0/16")],
+        node_ip: Some(addresses[0].addr()),
+        ..Settings::new(Family::Ip, name)
+    };
+    let engine = ns.run(|| Engine::open(vec![settings])).unwrap().unwrap();
+    Node { ns, path, network, engine }
+}
+
+/// Runs a future on an executor whose threads are all in `ns`.
+fn blocking<T: Send>(ns: &NetNs, future: impl Future<Output = T> + Send) -> T {
+    ns.run(|| tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)).unwrap()
+}
+
+impl Cluster {
+    fn new(link: cni::PodLink) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (host, outside) = host();
+        let nodes: Vec<Node> = [1, 2].into_iter().map(|n| node(&host, dir.path(), n, link)).collect();
+        let routes = [(net("10.78.1.0/24"), ip("10.77.0.2")), (net("10.78.2.0/24"), ip("10.77.0.3"))];
+        let mut of_host = routes.to_vec();
+        of_host.push((net("10.96.0.0/16"), ip("10.77.0.2")));
+        host.run(|| hostnet::sync_routes(&of_host)).unwrap().unwrap();
+        hostnet::sync_routes_in(&nodes[0].path, &routes[1..]).unwrap();
+        hostnet::sync_routes_in(&nodes[1].path, &routes[..1]).unwrap();
+        let mut cluster = Self { host, outside, nodes, pods: Vec::new(), _dir: dir };
+        for (name, node) in [("a1", 0), ("a2", 0), ("b1", 1)] {
+            cluster.pod(name, node);
+        }
+        cluster
+    }
+
+    fn pod(&mut self, name: &str, node: usize) {
+        let path = self._dir.path().join(name);
+        let ns = NetNs::create_pinned(&path).unwrap();
+        let request = NetworkRequest { sandbox_id: name.into(), netns: path.clone(), ..Default::default() };
+        let begun = std::time::Instant::now();
+        let attached = blocking(&self.nodes[node].ns, self.nodes[node].network.setup(&request)).unwrap();
+        println!("{name} attached in {:?}", begun.elapsed());
+        serve(&ns, name);
+        self.pods.push(Pod { ns, path, ip: attached.ips[0] });
+    }
+
+    /// The Service `10.96.0.10:80`, node port 30080, with these pods behind it, on both nodes.
+    fn service(&mut self, pods: &[usize]) {
+        let name = ServiceName::new("ns", "svc");
+        let port = ServicePort { name: String::new(), proto: Proto::Tcp, port: 80, node_port: 30080 };
+        let service = Service { cluster_ips: vec![ip("10.96.0.10")], ports: vec![port], ..Default::default() };
+        let endpoint = |n: &usize| SliceEndpoint {
+            ip: self.pods[*n].ip,
+            ready: true,
+            serving: true,
+            terminating: false,
+            node: if *n < 2 { "node1".into() } else { "node2".into() },
+            zone_hints: Default::default(),
+            node_hints: Default::default(),
+        };
+        let slice = Slice {
+            service: name.clone(),
+            family: Family::Ip,
+            ports: vec![SlicePort { name: String::new(), proto: Proto::Tcp, port: 8080 }],
+            endpoints: pods.iter().map(endpoint).collect(),
+        };
+        for node in &mut self.nodes {
+            node.engine.set_service(&name, Some(&service));
+            node.engine.set_slice("ns/svc-1", Some(&slice));
+            assert!(node.ns.run(|| node.engine.sync()).unwrap().ok);
+        }
+    }
+}
+
+/// Answers with its name and the peer's address.
+fn serve(ns: &NetNs, name: &str) {
+    let listener = ns.run(|| TcpListener::bind("0.0.0.0:8080").unwrap()).unwrap();
+    let name = name.to_owned();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let peer = stream.peer_addr().map(|a| a.ip().to_string()).unwrap_or_default();
+            let _ = write!(stream, "{name} {peer}");
+        }
+    });
+}
+
+fn get(from: &NetNs, to: &str) -> String {
+    let to: SocketAddr = to.parse().unwrap();
+    from.run(move || match TcpStream::connect_timeout(&to, Duration::from_secs(2)) {
+        Ok(mut stream) => {
+            let mut text = String::new();
+            stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+            let _ = stream.read_to_string(&mut text);
+            text
+        }
+        Err(e) => format!("{:?}", e.kind()),
+    })
+    .unwrap()
+}
+
+fn every_way(link: cni::PodLink) {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let mut c = Cluster::new(link);
+    serve(&c.outside, "outside");
+    serve(&c.host, "host");
+    let [a1, a2, b1] = [0, 1, 2].map(|n: usize| c.pods[n].ip);
+    let at = |ip: IpAddr| format!("{ip}:8080");
+    // Without Services: pods see each other's addresses, the host too; outward they are the host.
+    assert_eq!(get(&c.pods[1].ns, &at(a1)), format!("a1 {a2}"));
+    assert_eq!(get(&c.pods[1].ns, &at(b1)), format!("b1 {a2}"));
+    assert_eq!(get(&c.host, &at(b1)), "b1 10.77.0.1");
+    assert_eq!(get(&c.pods[2].ns, "10.77.0.1:8080"), format!("host {b1}"));
+    assert_eq!(get(&c.pods[2].ns, "192.0.2.9:8080"), "outside 192.0.2.1");
+    assert_eq!(get(&c.nodes[0].ns, "192.0.2.9:8080"), "outside 192.0.2.1");
+
+    for (behind, from_a2, from_a1) in [(vec![0], format!("a1 {a2}"), "a1 10.78.1.1".to_owned()), (vec![2], format!("b1 {a2}"), format!("b1 {a1}"))] {
+        c.service(&behind);
+        assert_eq!(get(&c.pods[1].ns, "10.96.0.10:80"), from_a2, "{link:?} {behind:?}");
+        assert_eq!(get(&c.pods[0].ns, "10.96.0.10:80"), from_a1, "{link:?} {behind:?}, itself perhaps");
+        let name = from_a2.split(' ').next().unwrap().to_owned();
+        for (what, from, to) in [
+            ("host to ClusterIP", &c.host, "10.96.0.10:80"),
+            ("host to node 1", &c.host, "10.77.0.2:30080"),
+            ("host to node 2", &c.host, "10.77.0.3:30080"),
+            ("node 1 to ClusterIP", &c.nodes[0].ns, "10.96.0.10:80"),
+            ("node 2 to ClusterIP", &c.nodes[1].ns, "10.96.0.10:80"),
+            ("node 2 to localhost", &c.nodes[1].ns, "127.0.0.1:30080"),
+            ("pod to node port", &c.pods[2].ns, "10.77.0.3:30080"),
+            ("pod to the other node's port", &c.pods[2].ns, "10.77.0.2:30080"),
+        ] {
+            let text = get(from, to);
+            assert!(text.starts_with(&name), "{link:?} {what}: {text}");
+        }
+    }
+}
+
+#[test]
+fn every_way_through_bridges() {
+    every_way(cni::PodLink::Bridge);
+}
+
+#[test]
+fn every_way_point_to_point() {
+    every_way(cni::PodLink::PointToPoint);
+}
