@@ -70,6 +70,8 @@ struct Inner {
     pods: Mutex<HashMap<String, Arc<Pod>>>,
     containers: Mutex<HashMap<String, Arc<ContainerEntry>>>,
     events: broadcast::Sender<ContainerEvent>,
+    /// Programs of the default profile by capabilities: compiling takes longer than all else of a create.
+    default_filters: Mutex<HashMap<u64, Vec<PathBuf>>>,
     _lock: std::fs::File,
 }
 
@@ -104,6 +106,7 @@ impl Runtime {
             pods: Mutex::default(),
             containers: Mutex::default(),
             events,
+            default_filters: Mutex::default(),
             _lock: lock,
         });
         inner.recover().await?;

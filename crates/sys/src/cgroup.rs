@@ -10,6 +10,8 @@ mod detect;
 mod group;
 mod limits;
 mod stats;
+#[cfg(test)]
+mod tests;
 
 pub use detect::{Hierarchies, Mode, V1Hierarchy};
 pub use group::{Group, Joiner};

@@ -221,9 +221,12 @@ pub fn make_root_slave() -> Result<()> {
 /// # Errors
 /// The kernel's.
 pub fn pivot(root: &Path) -> Result<()> {
+    let old = crate::fs::open_dir(Path::new("/"))?;
     rustix::process::chdir(root).at("change to", root)?;
     rustix::process::pivot_root(".", ".").at("change root to", root)?;
-    // The old root now lies on top of the new one at "."; a slave, so that the detaching does not travel back.
+    // Into the old root, which now lies on top of the new one: "." would still mean the new one. A slave, so that
+    // the detaching does not travel back to the node.
+    rustix::process::fchdir(&old).at("change to", "old root")?;
     let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     rustix::mount::mount_change(".", flags).at("change propagation of", "old root")?;
     rustix::mount::unmount(".", UnmountFlags::DETACH).at("unmount", "old root")?;

@@ -416,8 +416,10 @@ pub fn set_name(name: &str) {
 }
 
 /// Lives for ever as the first process of a PID namespace: orphans are reaped by the kernel, because SIGCHLD is
-/// ignored.
+/// ignored. Closes all descriptors, so that nothing of the parent's stays open here.
 pub fn idle_and_reap() -> ! {
+    // SAFETY: plain numbers; this process never returns to code that owns a descriptor.
+    unsafe { libc::syscall(libc::SYS_close_range, 0u32, u32::MAX, 0u32) };
     loop {
         // SAFETY: SIG_IGN is a valid disposition; `pause` takes nothing and returns only after a handler ran.
         unsafe {

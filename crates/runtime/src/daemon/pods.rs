@@ -15,6 +15,9 @@ use crate::supervisor::{CONTAINERS_DIR, SETUP_FILE};
 /// How long a supervisor may take to end after its last container was killed.
 const END_LIMIT: Duration = Duration::from_secs(20);
 
+/// The group of pods for which the kubelet gave none.
+const OWN_GROUPS: &str = "/corten-pods";
+
 impl Inner {
     pub(super) async fn run_pod(self: &Arc<Self>, config: &PodSandboxConfig, handler: &str) -> Result<String> {
         self.check_pod(config, handler)?;
@@ -23,7 +26,7 @@ impl Inner {
         let netns = (options.network != NamespaceMode::Node).then(|| self.root.join("netns").join(&id));
         // Without a group nothing could be found and killed after a supervisor's death: there always is one.
         let cgroup = match config.linux.cgroup_parent.as_str() {
-            "" => format!("/corten-pods/{id}"),
+            "" => format!("{OWN_GROUPS}/{id}"),
             given => given.to_owned(),
         };
         let record = SandboxRecord {
@@ -37,14 +40,21 @@ impl Inner {
         let pod = Arc::new(Pod::new(id.clone(), dir, record, PodState::default()));
         let started = self.start_pod(&pod).await;
         if let Err(error) = started {
-            self.take_down(&pod).await;
-            self.erase(&pod).await;
+            self.undo_pod(&pod).await;
             return Err(error);
         }
         self.pods.lock().insert(id.clone(), Arc::clone(&pod));
         self.emit(&pod, &id, ContainerEventType::Created);
         self.emit(&pod, &id, ContainerEventType::Started);
         Ok(id)
+    }
+
+    /// Removes a pod that was only half made.
+    pub(super) async fn undo_pod(self: &Arc<Self>, pod: &Arc<Pod>) {
+        if let Err(error) = self.take_down(pod).await {
+            tracing::warn!(pod = pod.id, error = error.chain(), "a half made pod could not be undone");
+        }
+        self.erase(pod).await;
     }
 
     fn check_pod(&self, config: &PodSandboxConfig, handler: &str) -> Result<()> {
@@ -69,6 +79,7 @@ impl Inner {
             let attachment = network.setup(&request).await?;
             pod.state.lock().ips = attachment.ips;
         }
+        pod.state.lock().started = true;
         pod.save_state()
     }
 
@@ -111,14 +122,18 @@ impl Inner {
             other => other?,
         };
         let _ending = pod.ending.lock().await;
-        self.take_down(&pod).await;
+        let down = self.take_down(&pod).await;
         pod.state.lock().stopped = true;
-        if pod.dir.exists() { pod.save_state() } else { Ok(()) }
+        if pod.dir.exists() {
+            pod.save_state()?;
+        }
+        down
     }
 
     /// Ends the supervisor and gives the network back. Every step is tried whatever became of the others, and all can
-    /// be repeated.
-    async fn take_down(&self, pod: &Arc<Pod>) {
+    /// be repeated. Only a network that could not be given back is an error: the kubelet then tries again.
+    async fn take_down(&self, pod: &Arc<Pod>) -> Result<()> {
+        let mut down = Ok(());
         let link = pod.link.borrow().clone();
         if let Some(link) = link {
             let mut watch = pod.link.subscribe();
@@ -134,10 +149,11 @@ impl Inner {
         if up && let (Some(network), Some(request)) = (&self.options.network, network_request(pod)) {
             match network.teardown(&request).await {
                 Ok(()) => pod.state.lock().network_up = false,
-                Err(error) => tracing::warn!(pod = pod.id, error = error.chain(), "network teardown failed"),
+                Err(error) => down = Err(error),
             }
         }
-        if let Some(netns) = &pod.record.netns
+        if down.is_ok()
+            && let Some(netns) = &pod.record.netns
             && let Err(error) = sys::namespace::unpin(netns)
         {
             tracing::warn!(pod = pod.id, error = error.line(), "the network namespace could not be removed");
@@ -145,6 +161,7 @@ impl Inner {
         if let Err(error) = sys::mount::unmount_if_mounted(&pod.dir.join("shm")) {
             tracing::warn!(pod = pod.id, error = error.line(), "the pod's shm could not be unmounted");
         }
+        down
     }
 
     pub(super) async fn remove_pod(self: &Arc<Self>, id: &str) -> Result<()> {
@@ -178,6 +195,9 @@ impl Inner {
             }
             if pod.owns_cgroup() {
                 inner.remove_group(parent);
+                // The directory of all such groups goes with the last of them; until then this fails, as it should.
+                let all = inner.hierarchies.group(OWN_GROUPS);
+                all.views().iter().for_each(|(dir, _)| drop(std::fs::remove_dir(dir)));
             } else if inner.hierarchies.mode() == sys::cgroup::Mode::V2 {
                 inner.remove_group(&join_cgroup(parent, "supervisor"));
             }

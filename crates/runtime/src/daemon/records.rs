@@ -35,6 +35,8 @@ pub(super) struct SandboxRecord {
 pub(super) struct PodState {
     pub(super) ips: Vec<IpAddr>,
     pub(super) network_up: bool,
+    /// It was made completely; otherwise a daemon ended while making it.
+    pub(super) started: bool,
     pub(super) stopped: bool,
 }
 

@@ -52,6 +52,16 @@ impl Inner {
             Ok(socket) => self.reconnect(&pod, socket).await.is_ok(),
             Err(_) => false,
         };
+        let (started, stopped) = {
+            let state = pod.state.lock();
+            (state.started, state.stopped)
+        };
+        if !started && !stopped {
+            // Nobody has its id: the daemon ended before it could give it.
+            self.undo_pod(&pod).await;
+            self.pods.lock().remove(&pod.id);
+            return Ok(());
+        }
         if !connected {
             pod.link.send_replace(None);
             for container in self.containers_of(&pod.id) {

@@ -144,7 +144,16 @@ impl Inner {
             _ if !sys::seccomp::supported() => {
                 return Err(Error::Unsupported("seccomp is not supported by this kernel".to_owned()));
             }
-            SecurityProfile::RuntimeDefault => crate::seccomp::runtime_default(&dir, bits),
+            SecurityProfile::RuntimeDefault => {
+                if let Some(known) = self.default_filters.lock().get(&bits) {
+                    return Ok(known.clone());
+                }
+                let made = crate::seccomp::runtime_default(&dir, bits);
+                if let Ok(made) = &made {
+                    self.default_filters.lock().insert(bits, made.clone());
+                }
+                made
+            }
             SecurityProfile::Localhost(file) => crate::seccomp::localhost(&dir, Path::new(file), bits),
         };
         programs.map_err(|context| Error::Container { context, source: None })

@@ -40,7 +40,7 @@ fn layer(dir: &Path) -> PathBuf {
         std::fs::create_dir_all(layer.join(sub)).unwrap();
     }
     std::fs::copy("/bin/busybox", layer.join("bin/busybox")).expect("busybox-static is installed");
-    let applets = "sh cat echo sleep true id grep touch hostname env ps wc ls ip stty tty nc tr printf";
+    let applets = "sh cat echo sleep true id grep touch hostname env ps wc ls ip stty tty nc tr printf readlink";
     for applet in applets.split(' ') {
         std::os::unix::fs::symlink("busybox", layer.join("bin").join(applet)).unwrap();
     }

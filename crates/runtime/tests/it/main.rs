@@ -172,6 +172,68 @@ async fn attach_and_stdin_once() {
 }
 
 #[tokio::test]
+async fn a_terminal_is_logged_attached_and_resized() {
+    let f = Fixture::new().await;
+    let pod = f.run(&sandbox("terminal")).await;
+    let script = "read x; stty size; read y; exit 6";
+    let config = ContainerConfig { stdin: true, tty: true, ..container("c", &["sh", "-c", script]) };
+    let id = f.start(&pod, &config).await;
+    let request = AttachRequest { container_id: id.clone(), stdin: true, stdout: true, stderr: true };
+    let mut streams = f.runtime.attach(&request).await.unwrap();
+    assert!(streams.tty && streams.stderr.is_none());
+    streams.resize.send(TerminalSize { width: 90, height: 20 }).await.unwrap();
+    // Sizes and input travel on different ways: ask until the size is there.
+    let terminal = f.runtime.exec_sync(&id, &["sh", "-c", "until stty size < /dev/console | grep -q '20 90'; do :; done"].map(str::to_owned), Some(Duration::from_secs(10))).await;
+    assert_eq!(terminal.unwrap().exit_code, 0);
+    let stdin = streams.stdin.as_mut().unwrap();
+    stdin.write_all(b"go\n").await.unwrap();
+    f.log_has(&id, "20 90").await;
+    stdin.write_all(b"on\n").await.unwrap();
+    let mut text = String::new();
+    streams.stdout.take().unwrap().read_to_string(&mut text).await.unwrap();
+    assert!(text.contains("20 90"), "{text:?}");
+    assert_eq!(streams.exit.await.unwrap(), 6);
+    f.close().await;
+}
+
+#[tokio::test]
+async fn a_rotated_log_is_opened_anew() {
+    let f = Fixture::new().await;
+    let pod = f.run(&sandbox("rotate")).await;
+    let config = ContainerConfig { stdin: true, ..container("c", &["cat"]) };
+    let id = f.start(&pod, &config).await;
+    let request = AttachRequest { container_id: id.clone(), stdin: true, stdout: false, stderr: false };
+    let mut stdin = f.runtime.attach(&request).await.unwrap().stdin.unwrap();
+    stdin.write_all(b"before\n").await.unwrap();
+    f.log_has(&id, "before").await;
+    let log = f.runtime.container_status(&id).await.unwrap().log_path;
+    std::fs::rename(&log, format!("{log}.1")).unwrap();
+    f.runtime.reopen_container_log(&id).await.unwrap();
+    stdin.write_all(b"after\n").await.unwrap();
+    f.log_has(&id, "after").await;
+    assert!(!std::fs::read_to_string(&log).unwrap().contains("before"));
+    f.close().await;
+}
+
+#[tokio::test]
+async fn on_the_host_network_the_pod_is_the_node() {
+    let f = Fixture::new().await;
+    let mut config = sandbox("host");
+    config.hostname = String::new();
+    config.linux.security_context.namespace_options.network = NamespaceMode::Node;
+    let pod = f.run(&config).await;
+    let mut c = container("c", &["sh", "-c", "readlink /proc/self/ns/net; readlink /proc/self/ns/uts; cat /proc/1/comm"]);
+    c.linux.security_context.namespace_options.pid = NamespaceMode::Node;
+    let id = f.start(&pod, &c).await;
+    let log = std::fs::read_to_string(f.ended(&id).await.log_path).unwrap();
+    let own = |ns: &str| std::fs::read_link(format!("/proc/self/ns/{ns}")).unwrap().display().to_string();
+    assert!(log.contains(&own("net")) && log.contains(&own("uts")), "{log}");
+    let status = f.runtime.pod_sandbox_status(&pod).await.unwrap();
+    assert_eq!((status.netns, status.network.len()), (None, 0));
+    f.close().await;
+}
+
+#[tokio::test]
 async fn the_oom_killer_is_named() {
     let f = Fixture::new().await;
     let mut config = sandbox("oom");
