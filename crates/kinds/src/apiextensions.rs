@@ -2,7 +2,7 @@
 
 use meta::Object;
 use registry::KindRow;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::printer::{AGE, NAME, age, list, str_in, text};
 use crate::standard::Standard;
@@ -16,7 +16,11 @@ static DEFINITION: Standard = Standard {
     generation: true,
     columns: &[],
     cells: |_, _| Vec::new(),
-    prepare_create: |_, definition| stored_versions(definition),
+    prepare_create: |_, definition| {
+        stored_versions(definition);
+        definition.set(&["status", "acceptedNames"], json!({"plural": "", "kind": ""}));
+        definition.set(&["status", "conditions"], Value::Null);
+    },
     prepare_update: |_, definition, _| stored_versions(definition),
     pending_finalizers: |definition| definition.deletion_timestamp().is_none(),
     mark_deleting: |definition| {
@@ -33,6 +37,9 @@ static DEFINITION: Standard = Standard {
 static API_SERVICE: Standard = Standard {
     rules: rules::apiextensions::api_service::RULES,
     status: true,
+    prepare_create: |_, service| {
+        service.body.insert("status".into(), json!({}));
+    },
     columns: &[NAME, text("Service"), text("Available"), AGE],
     cells: service_cells,
     ..Standard::PLAIN

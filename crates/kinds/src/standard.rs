@@ -49,6 +49,8 @@ pub struct Standard {
     pub ttl_seconds: Option<i64>,
     /// Whether a delete answers with the object.
     pub return_deleted: bool,
+    /// Changes an object whenever it is read.
+    pub decorator: Option<fn(&mut Object)>,
 }
 
 impl Standard {
@@ -72,6 +74,7 @@ impl Standard {
         mark_deleting: |_| {},
         ttl_seconds: None,
         return_deleted: false,
+        decorator: None,
     };
 
     /// The strategy of the object itself.
@@ -200,6 +203,10 @@ impl Strategy for Main {
 
     fn ttl_seconds(&self) -> Option<i64> {
         self.standard.ttl_seconds
+    }
+
+    fn decorator(&self) -> Option<fn(&mut Object)> {
+        self.standard.decorator
     }
 
     fn return_deleted_object(&self) -> bool {

@@ -12,6 +12,7 @@ static STATEFUL_SET: Standard = Standard {
     rules: rules::apps::stateful_set::RULES,
     status: true,
     generation: true,
+    decorator: Some(claim_kinds),
     columns: &[NAME, text("Ready"), AGE, CONTAINERS, IMAGES],
     cells,
     ..Standard::PLAIN
@@ -20,6 +21,15 @@ static STATEFUL_SET: Standard = Standard {
 /// The row.
 pub fn row() -> KindRow {
     KindRow::new(GROUP, "v1", "StatefulSet", "statefulsets", STATEFUL_SET.main()).short(&["sts"]).categories(&["all"]).scale().status(STATEFUL_SET.status())
+}
+
+/// Claims in the templates say what they are; the stored form does not carry it.
+fn claim_kinds(set: &mut Object) {
+    let claims = set.spec_mut().get_mut("volumeClaimTemplates").and_then(Value::as_array_mut);
+    for claim in claims.into_iter().flatten().filter_map(Value::as_object_mut) {
+        claim.insert("apiVersion".into(), "v1".into());
+        claim.insert("kind".into(), "PersistentVolumeClaim".into());
+    }
 }
 
 fn cells(set: &Object, now: i64) -> Vec<Value> {

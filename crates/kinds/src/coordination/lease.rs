@@ -11,6 +11,8 @@ use crate::standard::Standard;
 static LEASE: Standard = Standard {
     rules: rules::coordination::lease::RULES,
     create_on_update: true,
+    prepare_create: |_, lease| drop_disabled(lease),
+    prepare_update: |_, lease, _| drop_disabled(lease),
     unconditional_update: false,
     columns: &[NAME, text("Holder"), AGE],
     cells,
@@ -24,4 +26,11 @@ pub fn row() -> KindRow {
 
 fn cells(lease: &Object, now: i64) -> Vec<Value> {
     vec![lease.name().into(), lease.get_str(&["spec", "holderIdentity"]).into(), age(lease, now).into()]
+}
+
+/// Coordinated leader election is off, and with it these fields.
+fn drop_disabled(lease: &mut Object) {
+    for field in ["strategy", "preferredHolder"] {
+        lease.remove(&["spec", field]);
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::printer::{since, str_in, text};
 use crate::standard::Standard;
 
-static EVENT: Standard = Standard {
+const EVENT_PARTS: Standard = Standard {
     rules: rules::core::event::RULES,
     create_on_update: true,
     fields: FIELDS,
@@ -28,6 +28,9 @@ static EVENT: Standard = Standard {
     ttl_seconds: Some(3600),
     ..Standard::PLAIN
 };
+
+static EVENT: Standard = EVENT_PARTS;
+static NEW_EVENT: Standard = Standard { rules: rules::core::event::NEW_RULES, ..EVENT_PARTS };
 
 const fn involved(name: &'static str, path: &'static [&'static str]) -> SelectableField {
     SelectableField::path(name, path)
@@ -65,7 +68,7 @@ pub fn row() -> KindRow {
 
 /// The row of `events.k8s.io`, which shares the core row's objects.
 pub fn new_row() -> KindRow {
-    let mut row = KindRow::new("events.k8s.io", "v1", "Event", "events", EVENT.main())
+    let mut row = KindRow::new("events.k8s.io", "v1", "Event", "events", NEW_EVENT.main())
         .short(&["ev"])
         .stored_as("", "v1", "Event", rules::events::convert::convert);
     row.hub = GroupVersionKind::new("", "v1", "Event");

@@ -75,6 +75,8 @@ fn prepare_create(_cx: &Ctx, pod: &mut Object) {
             "status": "False",
             "reason": "SchedulingGated",
             "message": "Scheduling is blocked due to non-empty scheduling gates",
+            "lastProbeTime": null,
+            "lastTransitionTime": meta::time::format_seconds(rt::time::now()),
         });
         pod.set(&["status", "conditions"], json!([condition]));
     }

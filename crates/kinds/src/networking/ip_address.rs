@@ -5,14 +5,13 @@ use registry::KindRow;
 use serde_json::Value;
 
 use super::GROUP;
-use crate::printer::{AGE, NAME, NONE, age, text};
+use crate::printer::{NAME, NONE, text};
 use crate::standard::Standard;
 
 static ADDRESS: Standard = Standard {
     rules: rules::networking::ip_address::RULES,
-    generation: true,
     name: |name, _| rules::networking::ip_address::name(name),
-    columns: &[NAME, text("ParentRef"), AGE],
+    columns: &[NAME, text("ParentRef")],
     cells,
     ..Standard::PLAIN
 };
@@ -22,7 +21,7 @@ pub fn row() -> KindRow {
     KindRow::new(GROUP, "v1", "IPAddress", "ipaddresses", ADDRESS.main()).cluster_scoped().short(&["ip"])
 }
 
-fn cells(address: &Object, now: i64) -> Vec<Value> {
+fn cells(address: &Object, _now: i64) -> Vec<Value> {
     let part = |field: &str| address.get_str(&["spec", "parentRef", field]);
     let mut parent = part("resource").to_lowercase();
     if !part("group").is_empty() {
@@ -32,5 +31,5 @@ fn cells(address: &Object, now: i64) -> Vec<Value> {
         parent = format!("{parent}/{}", part("namespace"));
     }
     let parent = if part("name").is_empty() { NONE.to_owned() } else { format!("{parent}/{}", part("name")) };
-    vec![address.name().into(), parent.into(), age(address, now).into()]
+    vec![address.name().into(), parent.into()]
 }

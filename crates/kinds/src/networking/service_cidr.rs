@@ -11,7 +11,6 @@ use crate::standard::Standard;
 static CIDR: Standard = Standard {
     rules: rules::networking::service_cidr::RULES,
     status: true,
-    generation: true,
     columns: &[NAME, text("CIDRs"), AGE],
     cells,
     ..Standard::PLAIN

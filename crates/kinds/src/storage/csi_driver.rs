@@ -10,7 +10,6 @@ use crate::standard::Standard;
 
 static DRIVER: Standard = Standard {
     rules: rules::storage::csi_driver::RULES,
-    generation: true,
     unconditional_update: false,
     columns: &[NAME, boolean("AttachRequired"), boolean("PodInfoOnMount"), boolean("StorageCapacity"), text("TokenRequests"), boolean("RequiresRepublish"), text("Modes"), AGE],
     cells,

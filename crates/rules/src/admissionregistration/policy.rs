@@ -31,7 +31,14 @@ fn policy(policy: &C) {
     spec.get("failurePolicy").required_one_of(&["Fail", "Ignore"]);
     let parameters = spec.get("paramKind");
     if parameters.exists() {
-        parameters.get("apiVersion").required();
+        let version = parameters.get("apiVersion");
+        if version.required() {
+            let text = version.str().rsplit('/').next().unwrap_or("");
+            let findings = meta::names::dns1035_label(text);
+            if !findings.is_empty() {
+                version.invalid_value(text, findings.join(","));
+            }
+        }
         parameters.get("kind").required();
     }
     let matched = spec.get("matchConstraints");
@@ -86,10 +93,14 @@ fn binding(binding: &C) {
         let (name, selector) = (parameters.get("name"), parameters.get("selector"));
         match (name.is_zero(), selector.exists()) {
             (true, false) => parameters.missing("one of name or selector must be specified"),
-            (false, true) => name.forbidden("name and selector are mutually exclusive"),
+            (false, true) => {
+                name.forbidden("name and selector are mutually exclusive");
+                selector.forbidden("name and selector are mutually exclusive");
+            }
             _ => {}
         }
-        parameters.get("parameterNotFoundAction").required_one_of(&["Allow", "Deny"]);
+        meta_v1::label_selector(&selector);
+        parameters.get("parameterNotFoundAction").required_one_of(&["Deny", "Allow"]);
     }
     let matched = spec.get("matchResources");
     if matched.exists() {

@@ -87,7 +87,7 @@ fn webhook_name(name: &C) {
     for finding in meta::names::dns1123_subdomain(name.str()) {
         name.invalid(finding);
     }
-    if name.str().split('.').count() < 3 {
+    if meta::names::dns1123_subdomain(name.str()).is_empty() && name.str().split('.').count() < 3 {
         name.invalid("should be a domain with at least three segments separated by dots");
     }
 }

@@ -108,6 +108,13 @@ fn versions(spec: &C) {
         let word = "cannot set to true, set x-preserve-unknown-fields to true in spec.versions[*].schema instead";
         spec.get("preserveUnknownFields").invalid(word);
     }
+    // Upstream moves what all versions share to the top before it validates, and reports there.
+    let schemas: Vec<_> = versions.items().map(|v| v.get("schema.openAPIV3Schema").value()).collect();
+    let shared = schemas.windows(2).all(|pair| pair[0] == pair[1]) && schemas.first().is_some_and(Option::is_some);
+    if let (true, Some(Some(schema))) = (shared, schemas.first()) {
+        let status = versions.items().any(|v| v.get("subresources.status").exists());
+        super::schema::validate(&spec.get("validation.openAPIV3Schema").with_value(schema), status);
+    }
     for version in versions.items() {
         let name = version.get("name");
         let findings = meta::names::dns1035_label(name.str());
@@ -120,10 +127,12 @@ fn versions(spec: &C) {
         seen.push(name.str());
         storage += usize::from(version.get("storage").is_true());
         let schema = version.get("schema.openAPIV3Schema");
-        if schema.exists() {
+        if shared {
+            // Reported above.
+        } else if schema.exists() {
             super::schema::validate(&schema, version.get("subresources.status").exists());
         } else {
-            schema.missing("schemas are required");
+            schema.missing("");
         }
         subresources(&version.get("subresources"));
         for column in version.get("additionalPrinterColumns").items() {

@@ -58,10 +58,10 @@ fn strategy(strategy: &C) {
             }
             workload::at_most_all(&unavailable);
         }
-        // Upstream reports at the strategy and names its type.
+        // Upstream reports at the strategy, not at its type.
         other => strategy
             .sink()
-            .push(meta::field::Error::not_supported(&strategy.get("type").path(), other, &["Recreate", "RollingUpdate"])),
+            .push(meta::field::Error::not_supported(&strategy.path(), other, &["Recreate", "RollingUpdate"])),
     }
 }
 

@@ -6,7 +6,13 @@ use super::workload;
 use serde_json::{Value, json};
 
 /// Rules of the kind.
-pub const RULES: Rules = Rules { default, validate, validate_update: update, validate_status: status, revalidate: true };
+pub const RULES: Rules = Rules {
+    default,
+    validate: create,
+    validate_update: update,
+    validate_status: status,
+    revalidate: false,
+};
 
 fn default(body: &mut Tree) {
     let spec = body.make("spec");
@@ -34,6 +40,20 @@ fn default(body: &mut Tree) {
     crate::core::pod_defaults::template(spec);
 }
 
+/// What only a new set must fulfil; both fields never change afterwards.
+fn create(set: &C) {
+    validate(set);
+    let spec = set.get("spec");
+    let service = spec.get("serviceName");
+    if !service.is_zero() {
+        service.check(meta::names::dns1123_label);
+    }
+    for claim in spec.get("volumeClaimTemplates").items() {
+        crate::meta_v1::template_metadata(&claim.get("metadata"));
+        crate::core::persistent_volume_claim::validate_spec(&claim.get("spec"));
+    }
+}
+
 fn validate(set: &C) {
     let spec = set.get("spec");
     let management = spec.get("podManagementPolicy");
@@ -45,7 +65,7 @@ fn validate(set: &C) {
     strategy(&spec.get("updateStrategy"));
     for field in ["whenDeleted", "whenScaled"] {
         let policy = spec.get("persistentVolumeClaimRetentionPolicy");
-        policy.get(field).one_of(&["Delete", "Retain"]);
+        policy.get(field).one_of(&["Retain", "Delete"]);
     }
     for field in ["replicas", "minReadySeconds"] {
         spec.get(field).non_negative();
@@ -100,6 +120,7 @@ fn with_claims(spec: &C) -> Value {
 
 /// Only what the controller can act upon may change.
 fn update(new: &C, old: &C) {
+    validate(new);
     const MUTABLE: [&str; 7] = [
         "replicas",
         "template",

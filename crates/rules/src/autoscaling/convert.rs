@@ -45,6 +45,8 @@ fn to_v1(body: &mut Tree) {
         }
     }
     if let Some(status) = body.child("status") {
+        status.default_value("currentReplicas", 0);
+        status.default_value("desiredReplicas", 0);
         let metrics = take_list(status, "currentMetrics");
         let cpu = metrics.iter().filter(|m| is_cpu(m)).find_map(|m| {
             m["resource"]["current"].get("averageUtilization").filter(|v| !v.is_null()).cloned()

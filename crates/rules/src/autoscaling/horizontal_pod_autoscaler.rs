@@ -50,6 +50,15 @@ fn validate(autoscaler: &C) {
             value.check(meta::names::path_segment);
         }
     }
+    let version = target.get("apiVersion");
+    match version.str().split('/').collect::<Vec<_>>()[..] {
+        [_, _] => {}
+        [only] if only.is_empty() || target.get("kind").str() != "ReplicationController" || only != "v1" => {
+            version.invalid_value(version.str(), "apiVersion must specify API group");
+        }
+        [_] => {}
+        _ => version.invalid(format!("unexpected GroupVersion string: {}", version.str())),
+    }
     for metric in spec.get("metrics").items() {
         self::metric(&metric);
     }
@@ -78,15 +87,16 @@ fn metric(metric: &C) {
     }
     kind.one_of(&METRICS.map(|(kind, _)| kind));
     let expected = METRICS.iter().find(|(name, _)| *name == kind.str()).map(|(_, field)| *field);
-    for (_, field) in METRICS {
+    // Of several sources only the first is looked into.
+    let mut first = true;
+    for field in ["object", "external", "pods", "resource", "containerResource"] {
         let source = metric.get(field);
-        if Some(field) == expected {
-            if source.exists() {
-                self::source(&source, field);
-            } else {
-                source.missing("must populate information for the given metric source");
-            }
-        } else if source.exists() && expected.is_some() {
+        if source.exists() && std::mem::take(&mut first) {
+            self::source(&source, field);
+        }
+        if Some(field) == expected && !source.exists() {
+            source.missing("must populate information for the given metric source");
+        } else if source.exists() && Some(field) != expected {
             source.forbidden("must populate the given metric source only");
         }
     }
@@ -108,8 +118,15 @@ fn source(source: &C, field: &str) {
     if target.get("type").is_zero() {
         target.get("type").missing("must specify a metric target type");
     }
-    target.get("type").optional_one_of(&["AverageValue", "Utilization", "Value"]);
+    if !matches!(target.get("type").str(), "AverageValue" | "Utilization" | "Value") {
+        target.get("type").invalid_value(target.get("type").str(), "must be either Utilization, Value, or AverageValue");
+    }
     let (utilization, value, average) = (target.get("averageUtilization"), target.get("value"), target.get("averageValue"));
+    for quantity in [&value, &average] {
+        if quantity.value().and_then(crate::resources::quantity).is_some_and(|q| q.sign() <= 0) {
+            quantity.invalid("must be positive");
+        }
+    }
     if utilization.exists() && utilization.int() < 1 {
         utilization.invalid("must be greater than 0");
     }

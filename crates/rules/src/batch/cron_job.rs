@@ -46,6 +46,11 @@ fn validate(job: &C) {
     let template = spec.get("jobTemplate.spec");
     super::job::validate_spec(&template);
     if template.get("manualSelector").is_true() {
-        template.get("manualSelector").not_supported(&["nil", "false"]);
+        let manual = template.get("manualSelector");
+        manual.sink().push(meta::field::Error::not_supported(&manual.path(), true, &["nil", "false"]));
+    }
+    let selector = template.get("selector");
+    if selector.exists() {
+        selector.invalid("`selector` will be auto-generated");
     }
 }

@@ -126,21 +126,26 @@ pub fn validate_spec(spec: &C) {
         per_index.missing("when maxFailedIndexes is specified");
     }
     let mode = spec.get("completionMode");
-    mode.optional_one_of(&["Indexed", "NonIndexed"]);
+    mode.optional_one_of(&["NonIndexed", "Indexed"]);
     if mode.str() == "Indexed" {
         indexed(spec);
-    } else {
+    } else if matches!(mode.str(), "" | "NonIndexed") {
         for field in [&per_index, &max_failed] {
             if field.exists() {
                 field.invalid("requires indexed completion mode");
             }
         }
-        if spec.get("successPolicy").exists() {
-            spec.get("successPolicy").invalid("requires indexed completion mode");
-        }
+    }
+    if mode.str() != "Indexed" && spec.get("successPolicy").exists() {
+        spec.get("successPolicy").invalid("requires indexed completion mode");
+    }
+    let manager = spec.get("managedBy");
+    if manager.exists() {
+        crate::networking::ingress_class::domain_prefixed_path(&manager);
+        manager.max_len(63);
     }
     let failure = spec.get("podFailurePolicy");
-    failure_policy(&failure);
+    failure_policy(&failure, spec);
     let replacement = spec.get("podReplacementPolicy");
     if replacement.exists() {
         let known: &[&str] = if failure.exists() { &["Failed"] } else { &["Failed", "TerminatingOrFailed"] };
@@ -195,7 +200,7 @@ fn indexed(spec: &C) {
     }
 }
 
-fn failure_policy(policy: &C) {
+fn failure_policy(policy: &C, spec: &C) {
     let rules = policy.get("rules");
     rules.max_items(20);
     for rule in rules.items() {
@@ -207,6 +212,12 @@ fn failure_policy(policy: &C) {
             _ => {}
         }
         if codes.exists() {
+            let container = codes.get("containerName");
+            let pod = spec.get("template.spec");
+            let known = |list: &str| pod.get(list).items().any(|c| c.get("name").str() == container.str());
+            if container.exists() && !known("containers") && !known("initContainers") {
+                container.invalid("must be one of the container or initContainer names in the pod template");
+            }
             codes.get("operator").required_one_of(&["In", "NotIn"]);
             let values = codes.get("values");
             if values.len() == 0 {

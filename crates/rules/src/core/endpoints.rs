@@ -21,8 +21,10 @@ fn validate(endpoints: &C) {
         for list in ["addresses", "notReadyAddresses"] {
             for address in subset.get(list).items() {
                 let ip = address.get("ip");
-                if ip.check(meta::names::ip) {
+                if ip.str().parse::<std::net::IpAddr>().is_ok() {
                     endpoint_ip(&ip);
+                } else {
+                    ip.invalid_value(ip.str(), "must be a valid IP address");
                 }
                 let host = address.get("hostname");
                 if !host.is_zero() {
@@ -43,7 +45,7 @@ fn validate(endpoints: &C) {
                 name.missing("");
             }
             port.get("port").invalid_all(meta::names::port_num(port.get("port").int()));
-            port.get("protocol").required_one_of(&["TCP", "UDP", "SCTP"]);
+            port.get("protocol").required_one_of(&["SCTP", "TCP", "UDP"]);
         }
     }
 }

@@ -34,7 +34,12 @@ fn validate(range: &C) {
     let mut types: Vec<&str> = Vec::new();
     for item in range.get("spec.limits").items() {
         let kind = item.get("type");
-        kind.check(meta::names::qualified_name);
+        if kind.check(meta::names::qualified_name)
+            && !kind.str().contains('/')
+            && !matches!(kind.str(), "Pod" | "Container" | "PersistentVolumeClaim")
+        {
+            kind.invalid("must be a standard limit type or fully qualified");
+        }
         if types.contains(&kind.str()) {
             kind.duplicate();
         }

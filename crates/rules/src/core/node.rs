@@ -20,7 +20,7 @@ fn default(body: &mut Tree) {
 }
 
 fn validate(node: &C) {
-    taints(&node.get("spec.taints"));
+    taints(node);
     resources(node);
     let ranges = node.get("spec.podCIDRs");
     let mut families = Vec::new();
@@ -35,7 +35,13 @@ fn validate(node: &C) {
     }
 }
 
-fn taints(list: &C) {
+/// Upstream reports taints as if they stood in the metadata.
+fn taints(node: &C) {
+    let spec = node.get("spec.taints");
+    let metadata = node.get("metadata");
+    let place = metadata.get("taints");
+    let Some(value) = spec.value() else { return };
+    let list = place.with_value(value);
     let mut seen: Vec<(&str, &str)> = Vec::new();
     for taint in list.items() {
         crate::meta_v1::label_name(&taint.get("key"));
@@ -68,7 +74,7 @@ fn resources(node: &C) {
 fn update(new: &C, old: &C) {
     resources(new);
     addresses(new);
-    taints(&new.get("spec.taints"));
+    taints(new);
     let ranges = new.get("spec.podCIDRs");
     if old.get("spec.podCIDRs").len() > 0 && !ranges.same(&old.get("spec.podCIDRs")) {
         ranges.forbidden("node updates may not change podCIDR except from \"\" to valid");

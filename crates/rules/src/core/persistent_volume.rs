@@ -52,12 +52,12 @@ fn validate(volume: &C) {
             affinity.get("required").missing("must specify required node constraints");
         }
     }
-    if super::pod_spec::source_count(&spec, &NO_SOURCE) == 0 {
+    if super::pod_spec::first_source(&spec, &["local"]).is_none() {
         spec.missing("must specify a volume type");
     }
     let host = spec.get("hostPath");
-    if host.exists() && host.get("path").required() {
-        super::pod_spec::path_no_backsteps(&host.get("path"));
+    if host.exists() {
+        super::pod_spec::host_path(&host);
         if host.get("path").str() == "/" && spec.get("persistentVolumeReclaimPolicy").str() == "Recycle" {
             spec.get("persistentVolumeReclaimPolicy").forbidden("may not be 'recycle' for a hostPath mount of '/'");
         }
@@ -82,6 +82,10 @@ fn validate(volume: &C) {
     let class = spec.get("storageClassName");
     if !class.is_zero() {
         class.check(meta::names::dns1123_subdomain);
+    }
+    let attributes = spec.get("volumeAttributesClassName");
+    if attributes.exists() {
+        attributes.check(meta::names::dns1123_subdomain);
     }
     let mode = spec.get("volumeMode");
     if mode.exists() {

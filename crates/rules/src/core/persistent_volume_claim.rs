@@ -49,6 +49,10 @@ pub fn validate_spec(spec: &C) {
     if !class.is_zero() {
         class.check(names::dns1123_subdomain);
     }
+    let attributes = spec.get("volumeAttributesClassName");
+    if !attributes.is_zero() {
+        attributes.check(names::dns1123_subdomain);
+    }
     let mode = spec.get("volumeMode");
     if mode.exists() {
         mode.one_of(&["Block", "Filesystem"]);
@@ -58,6 +62,9 @@ pub fn validate_spec(spec: &C) {
         if source.exists() {
             source.get("name").required();
             source.get("kind").required();
+            if !source.get("apiGroup").is_zero() {
+                source.get("apiGroup").check(names::dns1123_subdomain);
+            }
             if source.get("apiGroup").is_zero() && source.get("kind").str() != "PersistentVolumeClaim" {
                 source.invalid_value(source.get("kind").str(), "must be 'PersistentVolumeClaim' when referencing the default apiGroup");
             }

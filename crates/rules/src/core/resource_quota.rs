@@ -36,8 +36,12 @@ fn validate(quota: &C) {
             scopes.invalid("conflicting scopes");
         }
     }
-    for expression in spec.get("scopeSelector.matchExpressions").items() {
-        expression.get("scopeName").one_of(&known);
+    let list = spec.get("scopeSelector.matchExpressions");
+    for expression in list.items() {
+        let name = expression.get("scopeName").str();
+        if !known.contains(&name) {
+            list.get("scopeName").invalid_value(name, "unsupported scope");
+        }
         let (operator, values) = (expression.get("operator"), expression.get("values"));
         match operator.str() {
             "In" | "NotIn" if values.len() == 0 => {
@@ -47,7 +51,7 @@ fn validate(quota: &C) {
                 values.invalid("must be no value when `operator` is 'Exists' or 'DoesNotExist' for scope selector");
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            _ => operator.invalid("not a valid selector operator"),
+            other => list.get("operator").invalid_value(other, "not a valid selector operator"),
         }
     }
     status_lists(quota);
@@ -58,7 +62,8 @@ fn quantities(list: &C) {
         for finding in meta::names::qualified_name(name) {
             quantity.invalid_value(name, finding);
         }
-        if !name.contains('/') && !super::pod_spec::standard_resource_name(name) && !name.starts_with("count/") {
+        if !name.contains('/') && !super::pod_spec::standard_resource_name(name) {
+            quantity.invalid_value(name, "must be a standard resource type or fully qualified");
             quantity.invalid_value(name, "must be a standard resource for quota");
         }
         super::pod_spec::quantity_value(&quantity, name);

@@ -32,6 +32,15 @@ pub fn convert(object: &mut Object, from: &GroupVersionKind, to: &GroupVersionKi
         let (source, target) = if into_core { (new, core) } else { (core, new) };
         rename(&mut object.body, source, target);
     }
+    // Times are no pointers in Go: they are printed even when unset.
+    let times: &[&str] = if into_core {
+        &["firstTimestamp", "lastTimestamp", "eventTime"]
+    } else {
+        &["deprecatedFirstTimestamp", "deprecatedLastTimestamp", "eventTime"]
+    };
+    for time in times {
+        object.body.entry((*time).to_owned()).or_insert(Value::Null);
+    }
     Ok(())
 }
 

@@ -32,6 +32,10 @@ fn validate(ingress: &C) {
         for name in tls.get("hosts").items() {
             dns_name(&name);
         }
+        let secret = tls.get("secretName");
+        if !secret.is_zero() {
+            secret.check(names::dns1123_subdomain);
+        }
     }
     let class = spec.get("ingressClassName");
     if class.exists() {

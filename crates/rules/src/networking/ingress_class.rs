@@ -21,6 +21,10 @@ fn validate(class: &C) {
     if !parameters.exists() {
         return;
     }
+    let group = parameters.get("apiGroup");
+    if group.exists() {
+        group.check(names::dns1123_subdomain);
+    }
     for field in ["kind", "name"] {
         let value = parameters.get(field);
         if value.required() {

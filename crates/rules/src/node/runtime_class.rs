@@ -15,8 +15,9 @@ fn validate(class: &C) {
     if handler.required() {
         handler.check(meta::names::dns1123_label);
     }
-    for (name, quantity) in class.get("overhead.podFixed").entries() {
-        crate::core::pod_spec::quantity_value(&quantity, name);
+    let overhead = class.get("overhead");
+    if let Some(fixed) = overhead.get("podFixed").value() {
+        crate::core::pod_spec::overhead(&overhead.with_value(fixed));
     }
     crate::meta_v1::labels(&class.get("scheduling.nodeSelector"));
     crate::core::pod_spec::tolerations(&class.get("scheduling.tolerations"));

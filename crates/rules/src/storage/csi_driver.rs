@@ -27,7 +27,15 @@ fn validate(driver: &C) {
     }
     spec.get("fsGroupPolicy").required_one_of(&["File", "None", "ReadWriteOnceWithFSType"]);
     for mode in spec.get("volumeLifecycleModes").items() {
-        mode.one_of(&["Ephemeral", "Persistent"]);
+        if !matches!(mode.str(), "Ephemeral" | "Persistent") {
+            let modes = spec.get("volumeLifecycleModes");
+            let error = meta::field::Error::not_supported(&modes.path(), mode.str(), &["Persistent", "Ephemeral"]);
+            modes.sink().push(error);
+        }
+    }
+    let period = spec.get("nodeAllocatableUpdatePeriodSeconds");
+    if period.exists() && period.int() < 10 {
+        period.invalid("must be greater than or equal to 10 seconds");
     }
     let mut audiences: Vec<&str> = Vec::new();
     for request in spec.get("tokenRequests").items() {

@@ -19,6 +19,12 @@ fn validate(attachment: &C) {
     if attacher.required() {
         attacher.check(|name| meta::names::qualified_name(&name.to_lowercase()));
     }
+    for field in ["nodeName", "source.persistentVolumeName"] {
+        let name = spec.get(field);
+        if !name.is_zero() {
+            name.check(meta::names::dns1123_subdomain);
+        }
+    }
     spec.get("nodeName").required();
     let (inline, name) = (spec.get("source.inlineVolumeSpec"), spec.get("source.persistentVolumeName"));
     let source = spec.get("source");

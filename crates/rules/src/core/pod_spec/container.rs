@@ -45,6 +45,28 @@ pub fn validate(around: &Spec<'_, '_, '_>, holder: Holder) {
     }
     init_containers(around, &mut names, holder);
     ephemeral_containers(around, &mut names);
+    env_files(around);
+}
+
+/// Variables may be read from files of an empty directory only.
+fn env_files(around: &Spec) {
+    let volumes = around.spec.get("volumes");
+    for list in ["containers", "initContainers"] {
+        for container in around.spec.get(list).items() {
+            for variable in container.get("env").items() {
+                let name = variable.get("valueFrom");
+                let name = name.get("fileKeyRef.volumeName");
+                if name.is_zero() {
+                    continue;
+                }
+                match volumes.items().find(|v| v.get("name").str() == name.str()).map(|v| v.get("emptyDir").exists()) {
+                    None => name.not_found(),
+                    Some(false) => name.invalid("referenced volume must be of type emptyDir"),
+                    Some(true) => {}
+                }
+            }
+        }
+    }
 }
 
 fn init_containers<'v>(around: &Spec<'_, '_, 'v>, names: &mut Vec<&'v str>, holder: Holder) {
@@ -154,7 +176,7 @@ fn ports(ports: &C) {
         if host.int() != 0 {
             host.invalid_all(names::port_num(host.int()));
         }
-        port.get("protocol").required_one_of(&["TCP", "UDP", "SCTP"]);
+        port.get("protocol").required_one_of(&["SCTP", "TCP", "UDP"]);
     }
 }
 
@@ -201,7 +223,7 @@ fn restart_rules(container: &C) {
     }
     rules.max_items(20);
     for rule in rules.items() {
-        rule.get("action").one_of(&["Restart"]);
+        rule.get("action").one_of(&["Restart", "RestartAllContainers"]);
         let codes = rule.get("exitCodes");
         if codes.exists() {
             codes.get("operator").one_of(&["In", "NotIn"]);

@@ -86,7 +86,7 @@ fn value_from(from: &C, has_value: bool) {
         let selector = from.get(key);
         if selector.exists() {
             sources += 1;
-            selector.get("name").required();
+            object_name(&selector.get("name"));
             let key = selector.get("key");
             if key.required() {
                 key.check(names::config_map_key);
@@ -120,6 +120,13 @@ fn value_from(from: &C, has_value: bool) {
     }
 }
 
+/// The name of a config map or secret.
+fn object_name(name: &C) {
+    if name.required() {
+        name.check(names::dns1123_subdomain);
+    }
+}
+
 /// `envFrom`.
 pub fn from(sources: &C) {
     for source in sources.items() {
@@ -132,7 +139,7 @@ pub fn from(sources: &C) {
             let reference = source.get(field);
             if reference.exists() {
                 count += 1;
-                reference.get("name").required();
+                object_name(&reference.get("name"));
             }
         }
         if count == 0 {

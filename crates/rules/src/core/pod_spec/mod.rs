@@ -17,7 +17,7 @@ use crate::meta_v1;
 
 pub use affinity::{node_selector_terms, tolerations};
 pub use resources::{quantity_value, requirements, standard_resource_name};
-pub use volume::{path_no_backsteps, source_count};
+pub use volume::{first_source, host_path};
 
 /// Whether a spec stands in a pod or in a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,13 +81,7 @@ pub fn validate(spec: &C, holder: Holder, pod_name: &str) {
             host.check(names::dns1123_subdomain);
         }
     }
-    let overhead = spec.get("overhead");
-    if overhead.exists() {
-        for (name, quantity) in overhead.entries() {
-            resources::container_resource_name(&quantity, name);
-            resources::quantity_value(&quantity, name);
-        }
-    }
+    overhead(&spec.get("overhead"));
     security::operating_system(spec);
 }
 
@@ -114,6 +108,17 @@ fn names_and_numbers(spec: &C) {
     let preemption = spec.get("preemptionPolicy");
     if preemption.exists() {
         preemption.required_one_of(&["PreemptLowerPriority", "Never"]);
+    }
+}
+
+/// Overhead, of pods and of runtime classes; upstream reports as if it were limits.
+pub fn overhead(list: &C) {
+    let at = list.get("limits");
+    for (name, quantity) in list.entries() {
+        let place = at.key(name);
+        let place = quantity.value().map_or(place, |value| place.with_value(value));
+        resources::container_resource_name(&place, name);
+        resources::quantity_value(&place, name);
     }
 }
 
@@ -190,8 +195,7 @@ fn dns_config(spec: &C) {
     }
     for search in searches.items().filter(|s| s.str() != ".") {
         let text = search.str().strip_suffix('.').unwrap_or(search.str());
-        // Underscores are allowed in search paths; everything else is as in a subdomain.
-        for finding in names::dns1123_subdomain(&text.replace('_', "x")) {
+        for finding in search_path(text) {
             search.invalid_value(text, finding);
         }
     }
@@ -200,6 +204,18 @@ fn dns_config(spec: &C) {
             option.missing("must not be empty");
         }
     }
+}
+
+/// A DNS subdomain in which underscores are allowed.
+fn search_path(text: &str) -> Vec<String> {
+    const WORD: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', \
+         and must start and end with an alphanumeric character";
+    let fine = names::dns1123_subdomain(&text.replace('_', "x")).is_empty();
+    if fine {
+        return Vec::new();
+    }
+    let regex = "[a-z0-9_]([-_a-z0-9]*[a-z0-9_])?(\\.[a-z0-9_]([-_a-z0-9]*[a-z0-9_])?)*";
+    vec![names::regex_error(WORD, regex, &["example.com"])]
 }
 
 /// Validates a pod template: metadata and spec.

@@ -154,7 +154,11 @@ fn container_claims(used: &C, claims: &[&str]) {
         if !name.required() {
             continue;
         }
-        let key = (name.str(), claim.get("request").str());
+        let request = claim.get("request");
+        if !request.is_zero() {
+            request.check(names::dns1123_label);
+        }
+        let key = (name.str(), request.str());
         if seen.contains(&key) {
             claim.sink().push(Error::duplicate(&claim.path(), name.str()));
         }
@@ -208,8 +212,10 @@ pub fn pod_level(resources: &C, spec: &C, _claims: &[&str]) {
         resources.get("claims").forbidden("claims may not be set for Resources at pod-level");
     }
     list_pair(resources, |at, name| {
-        if !crate::core::pod_level_resources::is_pod_level(name) {
-            at.sink().push(Error::not_supported(&at.path(), name, &["cpu", "hugepages-", "memory"]));
+        if !name.contains('/') && !standard_resource_name(name) {
+            at.invalid_value(name, "must be a standard resource type or fully qualified");
+        } else if !crate::core::pod_level_resources::is_pod_level(name) {
+            at.sink().push(Error::not_supported(&at.path(), name, &["cpu", "hugepages-*", "memory"]));
         }
     });
     let limits = resources.get("limits");

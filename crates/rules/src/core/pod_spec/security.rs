@@ -35,7 +35,7 @@ pub fn pod(spec: &C) {
     };
     optional("fsGroupChangePolicy", &["Always", "OnRootMismatch"]);
     optional("supplementalGroupsPolicy", &["Merge", "Strict"]);
-    optional("seLinuxChangePolicy", &["MountOption", "Recursive"]);
+    optional("seLinuxChangePolicy", &["Recursive"]);
     seccomp(&context.get("seccompProfile"));
     app_armor(&context.get("appArmorProfile"));
     if spec.get("hostUsers").bool() == Some(false) {
@@ -139,7 +139,7 @@ fn app_armor(profile: &C) {
             }
         }
         other => {
-            if local.exists() {
+            if local.exists() && matches!(other, "RuntimeDefault" | "Unconfined") {
                 local.invalid("can only be set when AppArmor type is Localhost");
             }
             if other.is_empty() {
@@ -184,8 +184,12 @@ pub fn operating_system(spec: &C) {
         return;
     }
     let name = system.get("name");
-    if !name.required_one_of(&["linux", "windows"]) {
+    if !name.required() {
         return;
+    }
+    if !matches!(name.str(), "linux" | "windows") {
+        let error = meta::field::Error::not_supported(&system.path(), name.str(), &["linux", "windows"]);
+        return system.sink().push(error);
     }
     let windows = name.str() == "windows";
     let pod_fields: &[&str] = if windows {

@@ -39,75 +39,111 @@ pub fn validate<'v>(volumes: &C<'_, 'v>, pod_name: &str) -> BTreeMap<&'v str, bo
     valid
 }
 
-/// Reports all volume sources but the first; gives how many there are. `others` are fields that are no source.
-pub fn source_count(volume: &C, others: &[&str]) -> usize {
-    let mut count = 0;
-    for (field, value) in volume.entries() {
-        if others.contains(&field) || value.value().is_none_or(|v| !v.is_object()) {
+/// The sources in the order in which upstream looks at them.
+const SOURCES: [&str; 30] = [
+    "emptyDir",
+    "hostPath",
+    "gitRepo",
+    "gcePersistentDisk",
+    "awsElasticBlockStore",
+    "secret",
+    "nfs",
+    "iscsi",
+    "glusterfs",
+    "flocker",
+    "persistentVolumeClaim",
+    "rbd",
+    "cinder",
+    "cephfs",
+    "quobyte",
+    "downwardAPI",
+    "fc",
+    "flexVolume",
+    "configMap",
+    "azureFile",
+    "vsphereVolume",
+    "photonPersistentDisk",
+    "portworxVolume",
+    "azureDisk",
+    "storageos",
+    "projected",
+    "scaleIO",
+    "csi",
+    "ephemeral",
+    "image",
+];
+
+/// Reports all volume sources but the first, which it gives. `more` are sources of persistent volumes only.
+pub fn first_source(volume: &C, more: &[&'static str]) -> Option<&'static str> {
+    let mut first = None;
+    for field in SOURCES.iter().chain(more) {
+        if !volume.get(field).value().is_some_and(serde_json::Value::is_object) {
             continue;
         }
-        count += 1;
-        if count > 1 {
-            volume.get(field).forbidden("may not specify more than 1 volume type");
+        if first.is_some() {
+            // Two names are spelled differently in upstream's messages.
+            let spelled = match *field {
+                "cephfs" => "cephFS",
+                "downwardAPI" => "downwarAPI",
+                other => other,
+            };
+            volume.get(spelled).forbidden("may not specify more than 1 volume type");
+        } else {
+            first = Some(*field);
         }
     }
-    count
+    first
 }
 
 fn source(volume: &C, pod_name: &str) {
-    if source_count(volume, &["name"]) == 0 {
+    let Some(field) = first_source(volume, &[]) else {
         return volume.missing("must specify a volume type");
-    }
-    for (field, _) in volume.entries() {
-        let source = volume.get(field);
-        if !source.value().is_some_and(serde_json::Value::is_object) {
-            continue;
+    };
+    let source = volume.get(field);
+    match field {
+        "emptyDir" => empty_dir(&source),
+        "hostPath" => host_path(&source),
+        "secret" => {
+            source.get("secretName").required();
+            files(&source);
         }
-        match field {
-            "emptyDir" => empty_dir(&source),
-            "hostPath" => host_path(&source),
-            "secret" => {
-                source.get("secretName").required();
-                files(&source);
-            }
-            "configMap" => {
-                source.get("name").required();
-                files(&source);
-            }
-            "persistentVolumeClaim" => {
-                source.get("claimName").required();
-            }
-            "downwardAPI" => {
-                file_mode(&source.get("defaultMode"));
-                for item in source.get("items").items() {
-                    downward_file(&item, &source);
-                }
-            }
-            "projected" => projected(&source),
-            "nfs" => {
-                source.get("server").required();
-                let path = source.get("path");
-                if path.required() && !path.str().starts_with('/') {
-                    path.invalid("must be an absolute path");
-                }
-            }
-            "csi" => csi(&source),
-            "ephemeral" => ephemeral(volume, &source, pod_name),
-            "image" => {
-                source.get("reference").required();
-                source.get("pullPolicy").optional_one_of(&["Always", "IfNotPresent", "Never"]);
-            }
-            "iscsi" => {
-                for field in ["targetPortal", "iqn"] {
-                    source.get(field).required();
-                }
-            }
-            "gitRepo" => {
-                source.get("repository").required();
-                local_descending_path(&source.get("directory"));
-            }
-            _ => {}
+        "configMap" => {
+            source.get("name").required();
+            files(&source);
         }
+        "persistentVolumeClaim" => {
+            source.get("claimName").required();
+        }
+        "downwardAPI" => {
+            file_mode(&source.get("defaultMode"));
+            for item in source.get("items").items() {
+                downward_file(&item, &source);
+            }
+        }
+        "projected" => projected(&source),
+        "nfs" => {
+            source.get("server").required();
+            let path = source.get("path");
+            if path.required() && !path.str().starts_with('/') {
+                path.invalid("must be an absolute path");
+            }
+        }
+        "csi" => csi(&source),
+        "ephemeral" => ephemeral(volume, &source, pod_name),
+        "image" => {
+            source.get("reference").required();
+            source.get("pullPolicy").optional_one_of(&["Always", "IfNotPresent", "Never"]);
+        }
+        "iscsi" => {
+            for field in ["targetPortal", "iqn"] {
+                source.get(field).required();
+            }
+        }
+        "gitRepo" => {
+            source.get("repository").required();
+            local_descending_path(&source.get("directory"));
+        }
+        _ => {}
     }
 }
 
@@ -118,7 +154,8 @@ fn empty_dir(source: &C) {
     }
 }
 
-fn host_path(source: &C) {
+/// A path on the host.
+pub fn host_path(source: &C) {
     let path = source.get("path");
     if path.required() {
         path_no_backsteps(&path);
@@ -333,8 +370,8 @@ pub fn mounts(around: &Spec, container: &C) {
             }
             at_list(&list, "subPathExpr", &expression);
         }
-        propagation(&mount, container);
-        read_only(&mount);
+        propagation(&list, &mount, container);
+        read_only(&list, &mount);
     }
 }
 
@@ -349,9 +386,10 @@ fn at_list(list: &C, field: &str, path: &C) {
     }
 }
 
-fn propagation(mount: &C, container: &C) {
-    let mode = mount.get("mountPropagation");
-    if mode.exists() {
+fn propagation(list: &C, mount: &C, container: &C) {
+    let at = list.get("mountPropagation");
+    if let Some(value) = mount.get("mountPropagation").value() {
+        let mode = at.with_value(value);
         mode.one_of(&["Bidirectional", "HostToContainer", "None"]);
         if mode.str() == "Bidirectional" && !container.get("securityContext.privileged").is_true() {
             mode.forbidden("Bidirectional mount propagation is available only to privileged containers");
@@ -359,11 +397,10 @@ fn propagation(mount: &C, container: &C) {
     }
 }
 
-fn read_only(mount: &C) {
-    let recursive = mount.get("recursiveReadOnly");
-    if !recursive.exists() {
-        return;
-    }
+fn read_only(list: &C, mount: &C) {
+    let Some(value) = mount.get("recursiveReadOnly").value() else { return };
+    let at = list.get("recursiveReadOnly");
+    let recursive = at.with_value(value);
     match recursive.str() {
         "Disabled" => {}
         "Enabled" | "IfPossible" => {
