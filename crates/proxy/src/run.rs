@@ -155,12 +155,14 @@ pub fn attach(config: Config, factory: &Factory) -> Runner {
     let to = shared.clone();
     services.add_handler(move |delta| {
         let value = if gone(delta) { None } else { convert::service(delta.object()) };
+        to.metrics.count("kubeproxy_sync_proxy_rules_service_changes_total", 1);
         to.push(|p| drop(p.services.insert(convert::service_name(delta.object()), value)));
     });
     let slices = factory.informer::<EndpointSlice>();
     let to = shared.clone();
     slices.add_handler(move |delta| {
         let value = if gone(delta) { None } else { convert::slice(delta.object()) };
+        to.metrics.count("kubeproxy_sync_proxy_rules_endpoint_changes_total", 1);
         to.push(|p| drop(p.slices.insert(delta.object().key(), value)));
     });
     let node = factory.scoped::<core::Node>(Scope { field_selector: format!("metadata.name={}", config.node_name), ..Default::default() });

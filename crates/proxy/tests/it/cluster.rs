@@ -29,15 +29,48 @@ struct Cluster {
     outside: NetNs,
     nodes: Vec<Node>,
     pods: Vec<Pod>,
+    w: Words,
     _dir: tempfile::TempDir,
 }
 
-fn net(text: &str) -> IpNet {
-    text.parse().unwrap()
+/// The test is written in IPv4 and translated for IPv6.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Words {
+    link: cni::PodLink,
+    v6: bool,
 }
 
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
+impl Words {
+    fn ip(self, text: &str) -> IpAddr {
+        let v4: std::net::Ipv4Addr = text.parse().unwrap();
+        let [a, b, c, d] = v4.octets().map(u16::from);
+        let first = match (a, b) {
+            (10, 77) => 0xfd77,
+            (10, 78) => 0xfd78,
+            (10, 96) => 0xfd96,
+            (192, 0) => 0xfd99,
+            (0, 0) => return if self.v6 { std::net::Ipv6Addr::UNSPECIFIED.into() } else { v4.into() },
+            _ => panic!("{text}"),
+        };
+        let third = if first == 0xfd78 { c } else { 0 };
+        if self.v6 { std::net::Ipv6Addr::new(first, 0, 0, third, 0, 0, 0, d).into() } else { v4.into() }
+    }
+
+    fn net(self, text: &str) -> IpNet {
+        let (address, len) = text.split_once('/').unwrap();
+        let len = match (self.v6, len) {
+            (false, len) => len.parse().unwrap(),
+            (true, "24") => 64,
+            (true, "16") => 48,
+            (true, _) => 0,
+        };
+        IpNet::new(self.ip(address), len).unwrap()
+    }
+
+    fn at(self, text: &str) -> String {
+        let (address, port) = text.split_once(':').unwrap();
+        SocketAddr::new(self.ip(address), port.parse().unwrap()).to_string()
+    }
 }
 
 impl Drop for Cluster {
@@ -49,37 +82,37 @@ impl Drop for Cluster {
 }
 
 /// The host with its uplink to `outside`, and the cluster's network.
-fn host() -> (NetNs, NetNs) {
+fn host(w: Words) -> (NetNs, NetNs) {
     let (host, outside) = (NetNs::create().unwrap(), NetNs::create().unwrap());
     let mut h = Handle::open_in(&host).unwrap();
     let peer = VethPeer { name: "eth0", netns: Some(&outside), ..Default::default() };
     h.add_link(&NewLink { up: true, ..NewLink::new("up0", LinkKind::Veth(peer)) }).unwrap();
     let up = h.link("up0").unwrap().index;
-    h.add_address(up, net("192.0.2.1/24")).unwrap();
-    h.add_route(&Route::to(net("0.0.0.0/0")).via(ip("192.0.2.9")).dev(up)).unwrap();
+    h.add_address(up, w.net("192.0.2.1/24")).unwrap();
+    h.add_route(&Route::to(w.net("0.0.0.0/0")).via(w.ip("192.0.2.9")).dev(up)).unwrap();
     let mut o = Handle::open_in(&outside).unwrap();
     let eth = o.link("eth0").unwrap().index;
     o.set_up(eth, true).unwrap();
-    o.add_address(eth, net("192.0.2.9/24")).unwrap();
-    let cluster = hostnet::Cluster { bridge: "ct0".into(), addresses: vec![net("10.77.0.1/24")], sources: vec![net("10.77.0.0/24"), net("10.78.0.0/16")], mtu: 0 };
+    o.add_address(eth, w.net("192.0.2.9/24")).unwrap();
+    let cluster = hostnet::Cluster { bridge: "ct0".into(), addresses: vec![w.net("10.77.0.1/24")], sources: vec![w.net("10.77.0.0/24"), w.net("10.78.0.0/16")], mtu: 0 };
     host.run(|| hostnet::lay(&cluster)).unwrap().unwrap();
     (host, outside)
 }
 
-fn node(host: &NetNs, dir: &Path, n: u8, link: cni::PodLink) -> Node {
+fn node(host: &NetNs, dir: &Path, n: u8, w: Words) -> Node {
     let path = dir.join(format!("node{n}"));
     let ns = NetNs::create_pinned(&path).unwrap();
     let name = format!("node{n}");
-    let addresses = [net(&format!("10.77.0.{}/24", n + 1))];
-    let spec = hostnet::Node { bridge: "ct0", name: &name, netns: &path, addresses: &addresses, gateways: &[ip("10.77.0.1")], mtu: 0 };
+    let addresses = [w.net(&format!("10.77.0.{}/24", n + 1))];
+    let spec = hostnet::Node { bridge: "ct0", name: &name, netns: &path, addresses: &addresses, gateways: &[w.ip("10.77.0.1")], mtu: 0 };
     host.run(|| hostnet::attach_node(&spec)).unwrap().unwrap();
-    let network = cni::Network::new(cni::Config { link, ..cni::Config::built_in(dir.join(format!("state{n}"))) });
-    blocking(&ns, network.set_pod_cidrs(&[format!("10.78.{n}.0/24")])).unwrap();
+    let network = cni::Network::new(cni::Config { link: w.link, ..cni::Config::built_in(dir.join(format!("state{n}"))) });
+    blocking(&ns, network.set_pod_cidrs(&[w.net(&format!("10.78.{n}.0/24")).to_string()])).unwrap();
     let settings = Settings {
-        detector: LocalDetector::Cidr(net("10.78.0.0/16")),
-        service_cidrs: vec![net("10.96.0.0/16")],
+        detector: LocalDetector::Cidr(w.net("10.78.0.0/16")),
+        service_cidrs: vec![w.net("10.96.0.0/16")],
         node_ip: Some(addresses[0].addr()),
-        ..Settings::new(Family::Ip, name)
+        ..Settings::new(if w.v6 { Family::Ip6 } else { Family::Ip }, name)
     };
     let engine = ns.run(|| Engine::open(vec![settings])).unwrap().unwrap();
     Node { ns, path, network, engine }
@@ -91,17 +124,17 @@ fn blocking<T: Send>(ns: &NetNs, future: impl Future<Output = T> + Send) -> T {
 }
 
 impl Cluster {
-    fn new(link: cni::PodLink) -> Self {
+    fn new(w: Words) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (host, outside) = host();
-        let nodes: Vec<Node> = [1, 2].into_iter().map(|n| node(&host, dir.path(), n, link)).collect();
-        let routes = [(net("10.78.1.0/24"), ip("10.77.0.2")), (net("10.78.2.0/24"), ip("10.77.0.3"))];
+        let (host, outside) = host(w);
+        let nodes: Vec<Node> = [1, 2].into_iter().map(|n| node(&host, dir.path(), n, w)).collect();
+        let routes = [(w.net("10.78.1.0/24"), w.ip("10.77.0.2")), (w.net("10.78.2.0/24"), w.ip("10.77.0.3"))];
         let mut of_host = routes.to_vec();
-        of_host.push((net("10.96.0.0/16"), ip("10.77.0.2")));
+        of_host.push((w.net("10.96.0.0/16"), w.ip("10.77.0.2")));
         host.run(|| hostnet::sync_routes(&of_host)).unwrap().unwrap();
         hostnet::sync_routes_in(&nodes[0].path, &routes[1..]).unwrap();
         hostnet::sync_routes_in(&nodes[1].path, &routes[..1]).unwrap();
-        let mut cluster = Self { host, outside, nodes, pods: Vec::new(), _dir: dir };
+        let mut cluster = Self { host, outside, nodes, pods: Vec::new(), w, _dir: dir };
         for (name, node) in [("a1", 0), ("a2", 0), ("b1", 1)] {
             cluster.pod(name, node);
         }
@@ -121,9 +154,10 @@ impl Cluster {
 
     /// The Service `10.96.0.10:80`, node port 30080, with these pods behind it, on both nodes.
     fn service(&mut self, pods: &[usize]) {
+        let w = self.w;
         let name = ServiceName::new("ns", "svc");
         let port = ServicePort { name: String::new(), proto: Proto::Tcp, port: 80, node_port: 30080 };
-        let service = Service { cluster_ips: vec![ip("10.96.0.10")], ports: vec![port], ..Default::default() };
+        let service = Service { cluster_ips: vec![w.ip("10.96.0.10")], ports: vec![port], ..Default::default() };
         let endpoint = |n: &usize| SliceEndpoint {
             ip: self.pods[*n].ip,
             ready: true,
@@ -135,7 +169,7 @@ impl Cluster {
         };
         let slice = Slice {
             service: name.clone(),
-            family: Family::Ip,
+            family: if w.v6 { Family::Ip6 } else { Family::Ip },
             ports: vec![SlicePort { name: String::new(), proto: Proto::Tcp, port: 8080 }],
             endpoints: pods.iter().map(endpoint).collect(),
         };
@@ -149,12 +183,12 @@ impl Cluster {
 
 /// Answers with its name and the peer's address.
 fn serve(ns: &NetNs, name: &str) {
-    let listener = ns.run(|| TcpListener::bind("0.0.0.0:8080").unwrap()).unwrap();
+    let listener = ns.run(|| TcpListener::bind("[::]:8080").unwrap()).unwrap();
     let name = name.to_owned();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };
-            let peer = stream.peer_addr().map(|a| a.ip().to_string()).unwrap_or_default();
+            let peer = stream.peer_addr().map(|a| a.ip().to_canonical().to_string()).unwrap_or_default();
             let _ = write!(stream, "{name} {peer}");
         }
     });
@@ -174,27 +208,27 @@ fn get(from: &NetNs, to: &str) -> String {
     .unwrap()
 }
 
-fn every_way(link: cni::PodLink) {
+fn every_way(w: Words) {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let mut c = Cluster::new(link);
+    let mut c = Cluster::new(w);
     serve(&c.outside, "outside");
     serve(&c.host, "host");
     let [a1, a2, b1] = [0, 1, 2].map(|n: usize| c.pods[n].ip);
-    let at = |ip: IpAddr| format!("{ip}:8080");
+    let at = |ip: IpAddr| SocketAddr::new(ip, 8080).to_string();
     // Without Services: pods see each other's addresses, the host too; outward they are the host.
     assert_eq!(get(&c.pods[1].ns, &at(a1)), format!("a1 {a2}"));
     assert_eq!(get(&c.pods[1].ns, &at(b1)), format!("b1 {a2}"));
-    assert_eq!(get(&c.host, &at(b1)), "b1 10.77.0.1");
-    assert_eq!(get(&c.pods[2].ns, "10.77.0.1:8080"), format!("host {b1}"));
-    assert_eq!(get(&c.pods[2].ns, "192.0.2.9:8080"), "outside 192.0.2.1");
-    assert_eq!(get(&c.nodes[0].ns, "192.0.2.9:8080"), "outside 192.0.2.1");
+    assert_eq!(get(&c.host, &at(b1)), format!("b1 {}", w.ip("10.77.0.1")));
+    assert_eq!(get(&c.pods[2].ns, &w.at("10.77.0.1:8080")), format!("host {b1}"));
+    assert_eq!(get(&c.pods[2].ns, &w.at("192.0.2.9:8080")), format!("outside {}", w.ip("192.0.2.1")));
+    assert_eq!(get(&c.nodes[0].ns, &w.at("192.0.2.9:8080")), format!("outside {}", w.ip("192.0.2.1")));
 
-    for (behind, from_a2, from_a1) in [(vec![0], format!("a1 {a2}"), "a1 10.78.1.1".to_owned()), (vec![2], format!("b1 {a2}"), format!("b1 {a1}"))] {
+    for (behind, from_a2, from_a1) in [(vec![0], format!("a1 {a2}"), format!("a1 {}", w.ip("10.78.1.1"))), (vec![2], format!("b1 {a2}"), format!("b1 {a1}"))] {
         c.service(&behind);
-        assert_eq!(get(&c.pods[1].ns, "10.96.0.10:80"), from_a2, "{link:?} {behind:?}");
-        assert_eq!(get(&c.pods[0].ns, "10.96.0.10:80"), from_a1, "{link:?} {behind:?}, itself perhaps");
+        assert_eq!(get(&c.pods[1].ns, &w.at("10.96.0.10:80")), from_a2, "{w:?} {behind:?}");
+        assert_eq!(get(&c.pods[0].ns, &w.at("10.96.0.10:80")), from_a1, "{w:?} {behind:?}, itself perhaps");
         let name = from_a2.split(' ').next().unwrap().to_owned();
         for (what, from, to) in [
             ("host to ClusterIP", &c.host, "10.96.0.10:80"),
@@ -206,18 +240,28 @@ fn every_way(link: cni::PodLink) {
             ("pod to node port", &c.pods[2].ns, "10.77.0.3:30080"),
             ("pod to the other node's port", &c.pods[2].ns, "10.77.0.2:30080"),
         ] {
-            let text = get(from, to);
-            assert!(text.starts_with(&name), "{link:?} {what}: {text}");
+            if to.starts_with("127") && w.v6 {
+                continue;
+            }
+            let to = if to.starts_with("127") { to.to_owned() } else { w.at(to) };
+            let text = get(from, &to);
+            assert!(text.starts_with(&name), "{w:?} {what}: {text}");
         }
     }
 }
 
 #[test]
 fn every_way_through_bridges() {
-    every_way(cni::PodLink::Bridge);
+    every_way(Words { link: cni::PodLink::Bridge, v6: false });
 }
 
 #[test]
 fn every_way_point_to_point() {
-    every_way(cni::PodLink::PointToPoint);
+    every_way(Words { link: cni::PodLink::PointToPoint, v6: false });
+}
+
+#[test]
+fn every_way_in_ipv6() {
+    every_way(Words { link: cni::PodLink::Bridge, v6: true });
+    every_way(Words { link: cni::PodLink::PointToPoint, v6: true });
 }
