@@ -165,8 +165,15 @@ impl Server {
             let bound = wire::bind(address, None).await.map_err(|source| Error::Listen { address, source })?;
             rt::spawn("dns-health", wire::serve(bound, Arc::new(synced.clone()), shutdown.clone()));
         }
-        let all = async { tokio::join!(self.services.synced(), self.slices.synced(), self.namespaces.synced()) };
-        if shutdown.run(all).await.is_none() {
+        // Namespaces only tell names that cannot be from names that could: whoever may not list them still gets answers.
+        let (core, namespaces) = (self.core.clone(), self.namespaces.clone());
+        let known = async move {
+            namespaces.synced().await;
+            core.zone.write().namespaces_are_known();
+        };
+        rt::spawn("dns-namespaces", shutdown.run(known));
+        let lists = async { tokio::join!(self.services.synced(), self.slices.synced()) };
+        if shutdown.run(lists).await.is_none() {
             return Ok(());
         }
         synced.set();

@@ -58,6 +58,8 @@ pub struct Zone {
     entries: HashMap<ServiceName, Entry>,
     slice_owner: HashMap<String, ServiceName>,
     namespaces: HashSet<String>,
+    /// Whether all namespaces are known; until then any may exist.
+    namespaces_known: bool,
     by_ip: HashMap<IpAddr, BTreeSet<ServiceName>>,
     serial: u32,
     /// Where the zone's name server is.
@@ -81,6 +83,7 @@ impl Zone {
             entries: HashMap::new(),
             slice_owner: HashMap::new(),
             namespaces: HashSet::new(),
+            namespaces_known: false,
             by_ip: HashMap::new(),
             serial: 1,
             servers,
@@ -90,6 +93,11 @@ impl Zone {
     /// The zone's own name.
     pub fn apex(&self) -> &Name {
         &self.apex
+    }
+
+    /// All namespaces are known from now on: names in others do not exist.
+    pub fn namespaces_are_known(&mut self) {
+        self.namespaces_known = true;
     }
 
     /// A namespace came or went.
@@ -202,7 +210,7 @@ impl Zone {
     }
 
     fn has_namespace(&self, name: &str) -> bool {
-        self.namespaces.contains(name)
+        !self.namespaces_known || self.namespaces.contains(name)
     }
 
     fn at_apex(&self, owner: &Name, kind: RecordType) -> Answer {

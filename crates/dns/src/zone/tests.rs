@@ -4,6 +4,8 @@ fn zone() -> Zone {
     let ip = |t: &str| -> IpAddr { t.parse().unwrap() };
     let port = |name: &str, protocol, port| Port { name: name.into(), protocol, port };
     let mut z = Zone::new("cluster.local", 30, vec!["10.96.0.0/16".parse().unwrap()], vec![ip("10.96.0.10")]).unwrap();
+    assert_eq!(ask(&z, "10-0-0-1.anywhere.pod.cluster.local.", RecordType::A), "A 10.0.0.1", "namespaces are not known yet");
+    z.namespaces_are_known();
     z.set_namespace("default", true);
     z.set_namespace("kube-system", true);
     z.set_service(

@@ -29,8 +29,8 @@ const SET_TIMEOUT: u32 = 0x10;
 const SET_EVAL: u32 = 0x20;
 const DATA_VERDICT: u32 = 0xffff_ff00;
 
-/// Bytes of elements per message, below what one attribute can carry.
-const ELEMENT_CHUNK: usize = 200;
+/// Bytes of elements per message: well below the 64 KiB that one attribute can carry.
+const ELEMENT_BYTES: usize = 32 * 1024;
 
 /// A batch under construction. `index` of each message leads back to the command it came from.
 pub(super) struct Encoder {
@@ -130,16 +130,12 @@ impl Encoder {
             Command::DeleteSet(name) => self.two_names(index, DELSET, name),
             Command::FlushSet(name) => self.two_names(index, DELSETELEM, name),
             Command::AddElements { set, elements } => {
-                for chunk in elements.chunks(ELEMENT_CHUNK) {
-                    let encoded: Vec<_> = chunk.iter().map(|e| self.element(e)).collect();
-                    self.elements(index, NEWSETELEM, set, None, encoded);
-                }
+                let encoded = elements.iter().map(|e| self.element(e)).collect();
+                self.elements(index, NEWSETELEM, set, None, encoded);
             }
             Command::DeleteElements { set, keys } => {
-                for chunk in keys.chunks(ELEMENT_CHUNK) {
-                    let encoded = chunk.iter().map(|k| RawElement { key: key_bytes(k), data: None, comment: String::new() }).collect();
-                    self.elements(index, DELSETELEM, set, None, encoded);
-                }
+                let encoded = keys.iter().map(|k| RawElement { key: key_bytes(k), data: None, comment: String::new() }).collect();
+                self.elements(index, DELSETELEM, set, None, encoded);
             }
         }
     }
@@ -213,7 +209,23 @@ impl Encoder {
         }
     }
 
+    /// Elements in as many messages as they need.
     fn elements(&mut self, index: usize, kind: u16, set: &str, id: Option<u32>, elements: Vec<RawElement>) {
+        let (mut chunk, mut size) = (Vec::new(), 0);
+        for element in elements {
+            if size + element.size() > ELEMENT_BYTES && !chunk.is_empty() {
+                self.element_message(index, kind, set, id, std::mem::take(&mut chunk));
+                size = 0;
+            }
+            size += element.size();
+            chunk.push(element);
+        }
+        if !chunk.is_empty() {
+            self.element_message(index, kind, set, id, chunk);
+        }
+    }
+
+    fn element_message(&mut self, index: usize, kind: u16, set: &str, id: Option<u32>, elements: Vec<RawElement>) {
         let flags = if kind == NEWSETELEM { NLM_F_CREATE } else { 0 };
         let mut m = self.message(kind, flags);
         m.str(1, &self.table);
@@ -256,15 +268,9 @@ impl Encoder {
         // Without the key's byte order (1: host) `nft list` shows the numbers swapped.
         m.attr(13, &user_data(&[(0, 1u32.to_ne_bytes().to_vec())]));
         self.send(index, m);
-        let elements: Vec<_> = (0u32..)
-            .zip(data)
-            .map(|(i, data)| RawElement { key: i.to_ne_bytes().to_vec(), data: Some(data), comment: String::new() })
-            .collect();
-        let mut rest = elements.into_iter().peekable();
-        while rest.peek().is_some() {
-            let chunk = rest.by_ref().take(ELEMENT_CHUNK).collect();
-            self.elements(index, NEWSETELEM, "__map%d", Some(id), chunk);
-        }
+        let numbered = (0u32..).zip(data);
+        let elements = numbered.map(|(i, data)| RawElement { key: i.to_ne_bytes().to_vec(), data: Some(data), comment: String::new() });
+        self.elements(index, NEWSETELEM, "__map%d", Some(id), elements.collect());
         id
     }
 
@@ -306,6 +312,18 @@ struct RawElement {
     key: Vec<u8>,
     data: Option<RawData>,
     comment: String,
+}
+
+impl RawElement {
+    /// What it takes in a message, at most.
+    fn size(&self) -> usize {
+        let data = match &self.data {
+            Some(RawData::Verdict(Verdict::Jump(chain) | Verdict::Goto(chain))) => chain.len(),
+            Some(RawData::Bytes(bytes)) => bytes.len(),
+            _ => 0,
+        };
+        self.key.len() + data + self.comment.len() + 64
+    }
 }
 
 enum RawData {

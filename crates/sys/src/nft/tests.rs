@@ -160,3 +160,28 @@ fn elements_are_added_and_deleted_in_chunks() {
     c.apply(&t).unwrap();
     assert!(c.element_keys(Family::Ip, "t", "s").unwrap().is_empty());
 }
+
+#[test]
+fn long_names_do_not_overflow_a_message() {
+    if !root() {
+        return;
+    }
+    let ns = NetNs::create().unwrap();
+    let mut c = Connection::open_in(&ns).unwrap();
+    let mut t = Transaction::new(Family::Ip, "t");
+    let chain = "c".repeat(240);
+    t.push(Command::AddTable { comment: String::new() });
+    t.push(Command::AddChain(Chain { name: chain.clone(), base: None }));
+    t.push(Command::AddChain(Chain { name: "a".into(), base: None }));
+    t.push(Command::AddSet(Set { name: "m".into(), key: vec![DataType::Addr], verdicts: true, timeout_seconds: None, comment: String::new() }));
+    let element = |i: u32| Element {
+        key: vec![Value::Addr(std::net::Ipv4Addr::from(i + 1).into())],
+        verdict: Some(Verdict::Goto(chain.clone())),
+        comment: "x".repeat(250),
+    };
+    t.push(Command::AddElements { set: "m".into(), elements: (0..1000).map(element).collect() });
+    t.rule("a", Rule::new([Stmt::RandomVerdict(vec![Verdict::Goto(chain.clone()); 1000])]));
+    c.apply(&t).unwrap();
+    assert_eq!(c.element_keys(Family::Ip, "t", "m").unwrap().len(), 1000);
+    assert!(listing(&ns, Family::Ip).contains("numgen random mod 1000 vmap"));
+}
