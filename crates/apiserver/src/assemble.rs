@@ -109,6 +109,7 @@ fn serving(flags: &Flags, advertise: IpAddr, service_ip: IpAddr) -> Result<TlsSo
             certificate: read("--tls-cert-file", cert)?,
             key: read("--tls-private-key-file", key)?,
             request_client_certificate: true,
+            ..wire::TlsSource::default()
         });
     }
     let pki = |what| move |source| RunError::Pki { what, source };
@@ -132,6 +133,7 @@ fn serving(flags: &Flags, advertise: IpAddr, service_ip: IpAddr) -> Result<TlsSo
         certificate: pair.cert_pem().into_bytes(),
         key: pair.key_pem().into_bytes(),
         request_client_certificate: true,
+            ..wire::TlsSource::default()
     })
 }
 
@@ -245,6 +247,8 @@ fn authenticator(flags: &Flags, extras: &Extras, tokens: &Tokens) -> Result<auth
 /// See [`RunError`].
 pub async fn start(flags: &Flags, mut extras: Extras, shutdown: Shutdown) -> Result<Handle, RunError> {
     flags.validate(extras.workshop, extras.store.is_some()).map_err(RunError::Flags)?;
+    features::Gates::parse(flags.feature_gates.iter().map(String::as_str))
+        .map_err(|e| RunError::Flags(format!("--feature-gates: {e}")))?;
     let store = match extras.store.take() {
         Some(store) => store,
         None => open_store(flags)?,

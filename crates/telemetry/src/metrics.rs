@@ -3,7 +3,7 @@
 //! Names are registered once; registering a name again gives the same metric, so that components started twice in one process
 //! share it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -74,16 +74,20 @@ impl Histogram {
 struct Family<M> {
     labels: Vec<String>,
     members: RwLock<BTreeMap<Vec<String>, Arc<M>>>,
+    /// The same by the values joined, for look-ups without copies.
+    joined: RwLock<HashMap<String, Arc<M>>>,
 }
 
 impl<M> Family<M> {
     fn with(&self, values: &[&str], make: impl FnOnce() -> M) -> Arc<M> {
-        let found = self.members.read().iter().find(|(k, _)| k.iter().eq(values.iter())).map(|(_, m)| m.clone());
-        if let Some(member) = found {
-            return member;
+        let joined = values.join("\0");
+        if let Some(member) = self.joined.read().get(&joined) {
+            return member.clone();
         }
         let key: Vec<String> = values.iter().map(|v| (*v).to_owned()).collect();
-        self.members.write().entry(key).or_insert_with(|| Arc::new(make())).clone()
+        let member = self.members.write().entry(key).or_insert_with(|| Arc::new(make())).clone();
+        self.joined.write().insert(joined, member.clone());
+        member
     }
 }
 
@@ -133,7 +137,7 @@ fn all() -> &'static RwLock<BTreeMap<String, (String, Metric)>> {
 }
 
 fn family<M>(labels: &[&str]) -> Arc<Family<M>> {
-    Arc::new(Family { labels: labels.iter().map(|l| (*l).to_owned()).collect(), members: RwLock::default() })
+    Arc::new(Family { labels: labels.iter().map(|l| (*l).to_owned()).collect(), members: RwLock::default(), joined: RwLock::default() })
 }
 
 fn register(name: &str, help: &str, metric: Metric) -> Metric {

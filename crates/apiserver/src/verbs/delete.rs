@@ -45,7 +45,7 @@ fn body_options(headers: &HeaderMap, body: &Bytes) -> Result<Value, Status> {
         Media::Protobuf => {
             // Clients name the kind in any group; the message is always the same.
             let envelope = schema::codec::open_envelope(body).map_err(|e| bad(&e))?;
-            let t = schema::type_by_name("k8s.io/apimachinery/pkg/apis/meta/v1", "DeleteOptions")
+            let t = schema::type_by_name("apimachinery/pkg/apis/meta/v1", "DeleteOptions")
                 .ok_or_else(|| Status::unsupported_media_type(Media::Protobuf.content_type(), &ACCEPTED))?;
             schema::codec::message_to_value(t, envelope.raw).map(Value::Object).map_err(|e| bad(&e))
         }
