@@ -182,11 +182,8 @@ where
     };
     rt::select! {
         result = talk => result,
-        // The connection only makes progress while it is polled; it ends first only on an error.
-        ended = connection => match ended {
-            Ok(()) => Err("EOF".to_owned()),
-            Err(error) => Err(error.to_string()),
-        },
+        // The exchange learns from its own side how the connection ended; here it is only driven.
+        never = async { let _ = connection.await; std::future::pending().await } => never,
     }
 }
 

@@ -54,6 +54,7 @@ pub async fn start(shared: Arc<Shared>, changes: Arc<watch::Sender<u64>>) -> Res
                 certificate: config.certificate.clone(),
                 key: config.key.clone(),
                 request_client_certificate: !config.client_ca.is_empty(),
+            ..wire::TlsSource::default()
             };
             Some(TlsConfig::new(&source).map_err(Error::Tls)?)
         };
