@@ -23,4 +23,4 @@ mod run;
 pub mod server;
 
 pub use engine::{cleanup, Error};
-pub use run::{Config, Runner, attach, run};
+pub use run::{Config, DetectLocal, NodePortAddresses, Runner, attach, run};

@@ -150,6 +150,10 @@ fn from_watch_events_to_connections() {
         assert!(metrics.contains("kubeproxy_sync_full_proxy_rules_duration_seconds_count"), "{metrics}");
         let sums: Vec<&str> = metrics.lines().filter(|l| l.contains("duration_seconds_sum") || l.contains("duration_seconds_count")).collect();
         println!("{sums:#?}");
+        let listing = std::process::Command::new("nft").args(["list", "table", "ip", "kube-proxy"]).output().unwrap();
+        let listing = String::from_utf8_lossy(&listing.stdout).into_owned();
+        assert!(listing.contains("dnat to 10.244.0.2:8080"), "{listing}");
+        println!("{listing}");
         api.send("services", "DELETED", service());
         let (to, begun): (SocketAddr, _) = ("10.96.0.20:80".parse().unwrap(), Instant::now());
         while TcpStream::connect_timeout(&to, Duration::from_millis(50)).is_ok() {
