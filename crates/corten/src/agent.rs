@@ -1,7 +1,7 @@
 //! The node agent: kubelet, runtime, images, pod network, service proxy and DNS of one node.
 
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -61,6 +61,7 @@ pub(crate) async fn run(arguments: Vec<OsString>, shutdown: Shutdown) -> anyhow:
     let kubelet_client = client(&spec, &layout, "kubelet-client", "kubelet")?;
     let factory = Factory::new(client(&spec, &layout, "proxy-client", "kube-proxy")?);
     let proxy = start_proxy(&spec, &factory, &shutdown);
+    let dns = start_dns(&spec, &factory, &shutdown)?;
     let routes = rt::spawn(
         "routes",
         routes::follow(factory.clone(), Some(spec.name.clone()), None, shutdown.clone()),
@@ -71,7 +72,7 @@ pub(crate) async fn run(arguments: Vec<OsString>, shutdown: Shutdown) -> anyhow:
         .await
         .context("run the kubelet")?;
     shutdown.cancel();
-    for task in [proxy, routes] {
+    for task in [proxy, dns, routes] {
         // They end with the shutdown; a panic was logged where it happened.
         let _ = task.await;
     }
@@ -90,6 +91,21 @@ fn start_proxy(spec: &NodeSpec, factory: &Factory, shutdown: &Shutdown) -> rt::J
             tracing::error!(%error, "the service proxy ended");
         }
     })
+}
+
+/// DNS of the node's pods, on the DNS Service's address, which every node has.
+fn start_dns(spec: &NodeSpec, factory: &Factory, shutdown: &Shutdown) -> anyhow::Result<rt::JoinHandle<()>> {
+    let address = spec.addresses.dns_service();
+    cni::hostnet::ensure_local_addresses("lo", &[address]).context("give the node the DNS address")?;
+    let mut config = dns::Config::new(vec![SocketAddr::new(address, 53)], "cluster.local");
+    config.upstreams = dns::upstreams_of_host(&[address]);
+    let server = dns::attach(config, factory).context("start cluster DNS")?;
+    let shutdown = shutdown.clone();
+    Ok(rt::spawn("dns", async move {
+        if let Err(error) = server.serve(shutdown).await {
+            tracing::error!(%error, "cluster DNS ended");
+        }
+    }))
 }
 
 /// Makes the Service `kube-dns`. Every node answers on its address itself, so proxies leave it alone.

@@ -6,18 +6,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, anyhow};
-use apiserver::{Handle, KubeletClient, Listen, PostStart};
-use auth_api::{Authorizer, Edit, Lookup, UserInfo, users};
-use authn::service_account::Tokens;
-use client::{Client, Kubeconfig};
+use anyhow::Context;
+use apiserver::Handle;
+use auth_api::{UserInfo, users};
+use clap::Parser;
+use client::Client;
 use informer::Factory;
 use local::{ControlPlaneSpec, Layout};
 use pki::Pki;
-use registry::{Access, Registry};
 use rt::Shutdown;
 use store::{Embedded, EmbeddedOptions};
-use wire::{TlsConfig, TlsSource};
 
 use crate::{in_process, routes};
 
@@ -43,7 +41,7 @@ pub(crate) async fn run(arguments: Vec<OsString>, shutdown: Shutdown) -> anyhow:
     };
     let pki = Pki::load_or_create(&layout.pki(), &params).context("load the cluster's keys")?;
     let store = Embedded::open(layout.store(), EmbeddedOptions::default()).await.context("open the store")?;
-    let server = serve(&spec, &pki, store, &shutdown).await?;
+    let server = serve(&spec, store, &shutdown).await?;
     wait_ready(&server).await?;
     println!("ready");
     tracing::info!(seconds = start.elapsed().as_secs_f64(), "control plane is ready");
@@ -69,114 +67,47 @@ async fn wait_ready(server: &Handle) -> anyhow::Result<()> {
     rt::time::timeout(std::time::Duration::from_secs(60), ready).await.context("the API server is not ready after 60 s")
 }
 
-async fn serve(
-    spec: &ControlPlaneSpec,
-    pki: &Pki,
-    store: Arc<Embedded>,
-    shutdown: &Shutdown,
-) -> anyhow::Result<Handle> {
-    let registry = Registry::new(store, shutdown.clone());
-    let services = spec.addresses.services.to_string();
-    let ranges = kinds::ServiceRanges {
-        cluster_ips: vec![services.parse().map_err(|e: String| anyhow!(e))?],
-        node_ports: 30000..=32767,
-    };
-    for row in kinds::kinds(&kinds::Config::new(ranges)) {
-        registry.add(row);
-    }
-    let access = Arc::new(Access::new(registry.clone()));
-    let lookup: Arc<dyn Lookup> = access.clone();
-    let edit: Arc<dyn Edit> = access;
-    let authorizers =
-        Arc::new(authz::Authorizers::start(&[authz::Mode::Node, authz::Mode::Rbac], &lookup, shutdown));
-    let authorizer: Arc<dyn Authorizer> = authorizers.clone();
-    admit(&registry, &edit, &authorizers)?;
-    let tokens = Arc::new(Tokens::new(
-        authn::service_account::Config {
-            issuers: vec![ISSUER.into()],
-            signing_key: Some(pki.service_account.clone()),
-            public_keys: Vec::new(),
-            api_audiences: Vec::new(),
-            jwks_uri: String::new(),
-            external_address: format!("{}:{}", spec.addresses.gateway.addr(), spec.addresses.api_port),
-            lookup: true,
-        },
-        lookup.clone(),
-    ));
-    let authenticator = authenticator(pki, tokens.clone(), &lookup)?;
-    let mut config = apiserver::Config::new(registry, authenticator, authorizer, shutdown.clone());
-    config.token_issuer = Some(tokens);
+/// The same API server as `kube-apiserver`, told by the same flags; only the store and the listener are handed over.
+async fn serve(spec: &ControlPlaneSpec, store: Arc<Embedded>, shutdown: &Shutdown) -> anyhow::Result<Handle> {
     let address = SocketAddr::new(spec.addresses.gateway.addr(), spec.addresses.api_port);
-    config.listen = vec![Listen { address, tls: Some(tls(pki)?), insecure: false }];
-    config.kubelet = KubeletClient {
-        ca: pki.ca_pem().into_bytes(),
-        certificate: pki.kubelet_client.cert_pem().into_bytes(),
-        key: pki.kubelet_client.key_pem().into_bytes(),
-        preferred_address_types: vec!["InternalIP".into(), "Hostname".into()],
-    };
-    config.advertise = Some(address);
-    config.kubernetes_service_ip = Some(spec.addresses.kubernetes_service());
-    config.service_cidrs = vec![services];
-    config.post_start = vec![
-        PostStart {
-            name: "rbac/bootstrap-roles",
-            run: Box::new(move || {
-                let edit = edit.clone();
-                Box::pin(async move { authz::bootstrap::reconcile(&*edit).await })
-            }),
-        },
-        PostStart {
-            name: "authorization/synced",
-            run: Box::new(move || {
-                let authorizers = authorizers.clone();
-                Box::pin(async move {
-                    authorizers.synced().await;
-                    Ok(())
-                })
-            }),
-        },
+    let pki = Layout::new(&spec.name, spec.data.clone()).pki();
+    let file = |name: &str| pki.join(name).display().to_string();
+    let arguments = [
+        "kube-apiserver".to_owned(),
+        format!("--advertise-address={}", address.ip()),
+        format!("--secure-port={}", address.port()),
+        format!("--service-cluster-ip-range={}", spec.addresses.services),
+        "--authorization-mode=Node,RBAC".to_owned(),
+        format!("--tls-cert-file={}", file("apiserver.crt")),
+        format!("--tls-private-key-file={}", file("apiserver.key")),
+        format!("--client-ca-file={}", file("ca.crt")),
+        "--enable-bootstrap-token-auth=true".to_owned(),
+        format!("--requestheader-client-ca-file={}", file("front-proxy-ca.crt")),
+        "--requestheader-allowed-names=front-proxy-client".to_owned(),
+        "--requestheader-username-headers=X-Remote-User".to_owned(),
+        "--requestheader-group-headers=X-Remote-Group".to_owned(),
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-".to_owned(),
+        format!("--proxy-client-cert-file={}", file("front-proxy-client.crt")),
+        format!("--proxy-client-key-file={}", file("front-proxy-client.key")),
+        format!("--service-account-issuer={ISSUER}"),
+        format!("--service-account-signing-key-file={}", file("sa.key")),
+        format!("--service-account-key-file={}", file("sa.pub")),
+        format!("--kubelet-certificate-authority={}", file("ca.crt")),
+        format!("--kubelet-client-certificate={}", file("apiserver-kubelet-client.crt")),
+        format!("--kubelet-client-key={}", file("apiserver-kubelet-client.key")),
+        "--kubelet-preferred-address-types=InternalIP,Hostname".to_owned(),
+        // Upstream's suite alone keeps hundreds of requests in flight; the limits guard memory, not fairness.
+        "--max-requests-inflight=800".to_owned(),
+        "--max-mutating-requests-inflight=400".to_owned(),
     ];
-    apiserver::Server::start(config).await.context("start the API server")
-}
-
-fn admit(registry: &Arc<Registry>, edit: &Arc<dyn Edit>, authorizers: &Arc<authz::Authorizers>) -> anyhow::Result<()> {
-    let authorizer: Arc<dyn Authorizer> = authorizers.clone();
-    let escalation = authorizers.rbac().map(|rbac| Arc::new(authz::rbac::Escalation::new(rbac.clone(), authorizer.clone())));
-    let deps = admission::Deps {
-        api: edit.clone(),
-        authorizer: Some(authorizer),
-        escalation,
-        webhooks: None,
-        settings: admission::Settings::default(),
+    let flags = apiserver::flags::Flags::try_parse_from(arguments).context("form the API server's flags")?;
+    let extras = apiserver::assemble::Extras {
+        store: Some(store),
+        workshop: false,
+        anonymous: Some(authn::Anonymous::health_only()),
+        listen: vec![address],
     };
-    let plugins = admission::select(&[], &[]).map_err(|e| anyhow!(e))?;
-    registry.set_admit(Arc::new(admission::Chain::new(&plugins, deps)));
-    Ok(())
-}
-
-fn authenticator(pki: &Pki, tokens: Arc<Tokens>, lookup: &Arc<dyn Lookup>) -> anyhow::Result<Arc<authn::Union>> {
-    let front_proxy_ca = pki.front_proxy_ca.cert_pem();
-    let front_proxy = authn::FrontProxy::new(&front_proxy_ca, vec!["front-proxy-client".into()], authn::HeaderNames::usual());
-    Ok(Arc::new(
-        authn::Config {
-            front_proxy: Some(front_proxy.context("read the front-proxy authority")?),
-            client_certificates: Some(authn::ClientCertificates::new(&pki.ca_pem()).context("read the cluster authority")?),
-            tokens: vec![tokens, Arc::new(authn::BootstrapTokens::new(lookup.clone()))],
-            api_audiences: vec![ISSUER.into()],
-            anonymous: authn::Anonymous::health_only(),
-        }
-        .build(),
-    ))
-}
-
-fn tls(pki: &Pki) -> anyhow::Result<TlsConfig> {
-    let client_ca = format!("{}{}", pki.ca_pem(), pki.front_proxy_ca.cert_pem());
-    let source = TlsSource {
-        certificate: pki.api_server.cert_pem().into_bytes(),
-        key: pki.api_server.key_pem().into_bytes(),
-        client_ca: client_ca.into_bytes(),
-    };
-    TlsConfig::new(&source).context("set up TLS")
+    apiserver::assemble::start(&flags, extras, shutdown.clone()).await.context("start the API server")
 }
 
 async fn run_controllers(spec: ControlPlaneSpec, server: Handle, ca_pem: String, shutdown: Shutdown) {
@@ -210,10 +141,4 @@ async fn host_routes(spec: ControlPlaneSpec, server: Handle, shutdown: Shutdown)
     let follow = routes::follow(factory.clone(), None, Some(spec.addresses.services), shutdown.clone());
     factory.start(&shutdown);
     follow.await;
-}
-
-/// A client from a kubeconfig file, for components that run alone.
-#[allow(dead_code, reason = "used by the components that run alone")]
-pub(crate) fn client_from(path: &Path, user_agent: &str) -> anyhow::Result<Client> {
-    Ok(Kubeconfig::load(path)?.client(user_agent)?)
 }

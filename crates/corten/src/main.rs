@@ -64,6 +64,10 @@ fn dispatch(name: &str, arguments: Vec<OsString>) -> ExitCode {
         "etcd" => report(on_executor(0, |shutdown| async move {
             exit_code(i32::from(etcd_server::run(arguments, shutdown).await))
         })),
+        "kube-apiserver" => report(on_executor(0, |shutdown| async move {
+            let arguments = arguments.iter().map(|a| a.to_string_lossy().into_owned()).collect();
+            exit_code(apiserver::command::main(arguments, shutdown).await)
+        })),
         name if COMPONENTS.contains(&name) => {
             eprintln!("corten: {name} does not run alone yet; `corten up` runs it as part of a cluster");
             ExitCode::from(2)

@@ -217,14 +217,16 @@ fn tls(flags: &Flags) -> Result<Option<wire::TlsConfig>, Error> {
         std::fs::read(path).map_err(|source| Error::File { flag, path: path.clone(), source })
     };
     let (Some(certificate), Some(key)) = (&flags.cert_file, &flags.key_file) else { return Ok(None) };
+    // As etcd: the authorities alone ask nobody for a certificate.
     let client_ca = match &flags.trusted_ca_file {
-        Some(ca) => read("--trusted-ca-file", ca)?,
-        None => Vec::new(),
+        Some(ca) if flags.client_cert_auth => read("--trusted-ca-file", ca)?,
+        _ => Vec::new(),
     };
     let source = wire::TlsSource {
         certificate: read("--cert-file", certificate)?,
         key: read("--key-file", key)?,
         client_ca,
+        ..wire::TlsSource::default()
     };
     Ok(Some(wire::TlsConfig::new(&source)?))
 }

@@ -24,6 +24,9 @@ pub enum TlsError {
     /// A PEM text holds nothing of the kind.
     #[error("no {0} found in PEM")]
     Missing(&'static str),
+    /// The client verifier could not be built.
+    #[error("build client certificate verifier")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
     /// rustls refused.
     #[error("configure TLS")]
     Rustls(#[from] rustls::Error),
@@ -39,6 +42,8 @@ pub struct TlsSource {
     /// Whether clients are asked for a certificate. Any is taken, and its key proved: who signed it is the authenticator's
     /// business, so that a stranger's certificate gives 401 and not a broken connection.
     pub request_client_certificate: bool,
+    /// CAs, PEM: when there are some, clients must come with a certificate that one of them signed, or not at all.
+    pub client_ca: Vec<u8>,
 }
 
 /// The current configuration; cheap to clone and to replace.
@@ -81,7 +86,14 @@ fn build(source: &TlsSource) -> Result<rustls::ServerConfig, TlsError> {
         .ok_or(TlsError::Missing("server key"))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
-    let builder = if source.request_client_certificate {
+    let builder = if !source.client_ca.is_empty() {
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in certificates(&source.client_ca, "client CA")? {
+            roots.add(certificate)?;
+        }
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        builder.with_client_cert_verifier(verifier.build()?)
+    } else if source.request_client_certificate {
         builder.with_client_cert_verifier(Arc::new(AnyClient(provider)))
     } else {
         builder.with_no_client_auth()
