@@ -163,12 +163,12 @@ pub fn apply(sets: &Sets) -> Result<()> {
     };
     rustix::thread::set_capabilities(None, wanted).at("set capabilities", "")?;
     rustix::thread::clear_ambient_capability_set().at("clear ambient capabilities", "")?;
-    for index in 0..NAMES.len() {
+    for (index, name) in NAMES.iter().enumerate() {
         let bit = 1u64 << index;
         if sets.ambient & have & bit != 0 {
             let capability = CapabilitySet::from_bits_retain(bit);
             rustix::thread::configure_capability_in_ambient_set(capability, true)
-                .at("set ambient capability", NAMES[index])?;
+                .at("set ambient capability", name)?;
         }
     }
     Ok(())

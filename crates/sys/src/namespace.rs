@@ -66,6 +66,7 @@ pub fn unpin(path: &Path) -> Result<()> {
 #[must_use]
 pub fn is_pinned(path: &Path) -> bool {
     const NSFS_MAGIC: i64 = 0x6e73_6673;
+    #[allow(clippy::unnecessary_cast)] // its type differs by architecture
     rustix::fs::statfs(path).is_ok_and(|s| s.f_type as i64 == NSFS_MAGIC)
 }
 

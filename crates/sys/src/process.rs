@@ -358,7 +358,7 @@ pub fn set_oom_score_adj(wish: i32) -> Result<OomScore> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             let now: i32 = std::fs::read_to_string(PATH).at("read", PATH)?.trim().parse().unwrap_or(0);
             // Keep some distance to 0, so that the order Guaranteed < Burstable < BestEffort stays.
-            let clamped = wish.max(now.max(0).min(1000));
+            let clamped = wish.max(now.clamp(0, 1000));
             match std::fs::write(PATH, clamped.to_string()) {
                 Ok(()) => Ok(OomScore::Clamped(clamped)),
                 Err(_) => Ok(OomScore::Clamped(now)),

@@ -197,7 +197,7 @@ impl Inner {
                 inner.remove_group(parent);
                 // The directory of all such groups goes with the last of them; until then this fails, as it should.
                 let all = inner.hierarchies.group(OWN_GROUPS);
-                all.views().iter().for_each(|(dir, _)| drop(std::fs::remove_dir(dir)));
+                all.directories().iter().for_each(|dir| drop(std::fs::remove_dir(dir)));
             } else if inner.hierarchies.mode() == sys::cgroup::Mode::V2 {
                 inner.remove_group(&join_cgroup(parent, "supervisor"));
             }

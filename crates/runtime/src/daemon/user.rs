@@ -160,8 +160,8 @@ mod tests {
             supplemental_groups: vec![60000],
             ..Default::default()
         };
-        // configured, image's user, expected uid, gid, groups, home
-        let cases: &[(ContainerSecurityContext, &str, (u32, u32, &[u32], &str))] = &[
+        type Expected = (u32, u32, &'static [u32], &'static str);
+        let cases: &[(ContainerSecurityContext, &str, Expected)] = &[
             (security(None, None, ""), "", (0, 0, &[0, 60000], "/root")),
             (security(None, None, ""), "app", (1000, 1000, &[1000, 50000, 60000], "/home/app")),
             (security(None, None, ""), "1000:extra", (1000, 50000, &[50000, 60000], "/home/app")),

@@ -114,7 +114,8 @@ impl Output {
                 sink.flush();
                 sink.broken |= reader_left(&sink.fd);
             }
-            stream.sinks.retain(|s| !s.broken && !(ended && s.pending.is_empty()));
+            let done = |s: &Sink| s.broken || (ended && s.pending.is_empty());
+            stream.sinks.retain(|s| !done(s));
         }
     }
 }

@@ -340,6 +340,29 @@ async fn containers_share_what_pods_share() {
 }
 
 #[tokio::test]
+async fn many_pods_at_once() {
+    let f = Fixture::new().await;
+    let begin = Instant::now();
+    let one = async |index: usize| {
+        let mut config = sandbox(&format!("many-{index}"));
+        config.linux.cgroup_parent = format!("{}-{index}", f.cgroup);
+        let pod = f.run(&config).await;
+        let id = f.start(&pod, &container(&format!("c{index}"), &["sleep", "1000"])).await;
+        (pod, id)
+    };
+    let pods = futures::future::join_all((0..30).map(one)).await;
+    println!("30 pods run after {:?}", begin.elapsed());
+    let begin = Instant::now();
+    let end = async |(pod, id): &(String, String)| {
+        f.runtime.stop_container(id, Duration::from_millis(1)).await.unwrap();
+        f.runtime.remove_pod_sandbox(pod).await.unwrap();
+    };
+    futures::future::join_all(pods.iter().map(end)).await;
+    println!("30 pods gone after {:?}", begin.elapsed());
+    f.close().await;
+}
+
+#[tokio::test]
 async fn starting_takes_milliseconds() {
     let f = Fixture::new().await;
     let mut config = sandbox("fast");

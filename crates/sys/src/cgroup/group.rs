@@ -76,18 +76,24 @@ impl Group {
         mounts.map(|m| m.join(&self.path)).collect()
     }
 
-    /// The directories with the name each is mounted under, to be shown inside a container.
+    /// The directories with the name each is mounted under, to be shown inside a container. A v2 beside v1 is not
+    /// shown, as other runtimes do: programs would take the machine for a v2 one.
     #[must_use]
     pub fn views(&self) -> Vec<(PathBuf, Option<String>)> {
-        let v1 = self.hierarchies.v1.iter().map(|h| {
+        if let (true, Some(mount)) = (self.hierarchies.v1.is_empty(), &self.hierarchies.v2) {
+            return vec![(mount.join(&self.path), None)];
+        }
+        let view = |h: &super::V1Hierarchy| {
             let name = h.mount.file_name().map(|n| n.to_string_lossy().into_owned());
             (h.mount.join(&self.path), name)
-        });
-        let v2 = self.hierarchies.v2.iter().map(|m| {
-            let name = (!self.hierarchies.v1.is_empty()).then(|| "unified".to_owned());
-            (m.join(&self.path), name)
-        });
-        v1.chain(v2).collect()
+        };
+        self.hierarchies.v1.iter().map(view).collect()
+    }
+
+    /// The directory of the group in every hierarchy.
+    #[must_use]
+    pub fn directories(&self) -> Vec<PathBuf> {
+        self.dirs()
     }
 
     /// Whether it is there (in the first hierarchy).
