@@ -25,6 +25,7 @@ mod respond;
 mod review;
 mod route;
 mod server;
+mod stream_list;
 mod sub;
 mod table;
 mod verbs;

@@ -15,6 +15,8 @@ use crate::table;
 
 /// Answers above this size are compressed when the client takes it.
 const GZIP_FROM: usize = 128 * 1024;
+/// Lists whose stored bytes are more than this are sent while they are encoded.
+const STREAM_FROM: usize = 128 * 1024;
 
 /// Joined facts of an answer about one kind.
 pub(crate) struct Form<'a> {
@@ -89,13 +91,15 @@ pub(crate) fn bytes_response(code: StatusCode, content_type: &str, bytes: impl I
     response
 }
 
+/// Whether the client takes compressed answers.
+pub(crate) fn takes_gzip(request: &HeaderMap) -> bool {
+    let accepted = request.get(header::ACCEPT_ENCODING).and_then(|v| v.to_str().ok());
+    accepted.is_some_and(|v| v.split(',').any(|e| e.trim().split(';').next() == Some("gzip")))
+}
+
 /// The same, compressed when it is large and the client takes it.
 pub(crate) fn sized_response(request: &HeaderMap, code: StatusCode, content_type: &str, bytes: Vec<u8>) -> Response<Body> {
-    let takes_gzip = request
-        .get(header::ACCEPT_ENCODING)
-        .and_then(|v| v.to_str().ok())
-        .is_some_and(|v| v.split(',').any(|e| e.trim().split(';').next() == Some("gzip")));
-    if !takes_gzip || bytes.len() < GZIP_FROM {
+    if bytes.len() < GZIP_FROM || !takes_gzip(request) {
         return bytes_response(code, content_type, bytes);
     }
     let mut response = bytes_response(code, content_type, wire::compress(&bytes));
@@ -176,6 +180,10 @@ pub(crate) fn list_response(request: &HeaderMap, form: &Form<'_>, listed: &Liste
     let gv = form.gvk.api_version();
     let kind = &form.row.list_kind;
     let media = form.negotiated.media;
+    let stored: usize = listed.entries.iter().map(|e| e.raw.value.len()).sum();
+    if stored > STREAM_FROM && form.direct() && form.row.media == StoredMedia::Protobuf && media != Media::Yaml {
+        return crate::stream_list::respond(request, media, &gv, kind, &meta, listed.entries.clone());
+    }
     let bytes = match (form.direct(), form.row.media, media) {
         (true, StoredMedia::Protobuf, Media::Json) => json_list(&gv, kind, &meta, &listed.entries)?,
         (true, StoredMedia::Protobuf, Media::Protobuf) => {

@@ -14,7 +14,8 @@ use crate::server::State;
 
 /// POST of a review: the same object with its status.
 pub(crate) async fn create(call: &mut Call, target: &Target) -> Result<Response<Body>, Status> {
-    let negotiated = target.negotiate(call)?;
+    // Reviews are no tables, and have no metadata worth showing alone: such a wish is a 406, as upstream.
+    let negotiated = crate::negotiate::Negotiated::choose(call.headers(), false, true)?;
     let request = target.request(call, "CreateOptions")?;
     let validation = FieldValidation::parse(call.query.get("fieldValidation"))?;
     let bytes = decode::read(call.take_body()).await?;
@@ -31,9 +32,7 @@ pub(crate) async fn create(call: &mut Call, target: &Target) -> Result<Response<
     };
     object.body.insert("status".into(), status);
     schema::codec::normalize(&mut object).map_err(Status::internal)?;
-    let form = target.form(call, &negotiated);
-    let shaped = respond::shape_object(&form, &object, true)?;
-    let mut response = respond::tree_response(call.headers(), StatusCode::CREATED, &negotiated, &shaped)?;
+    let mut response = respond::tree_response(call.headers(), StatusCode::CREATED, &negotiated, &object)?;
     respond::add_warnings(&mut response, request.warnings.take());
     Ok(response)
 }

@@ -10,7 +10,7 @@ mod tls;
 mod tunnel;
 
 pub use body::{Body, BoxError, channel, empty, full, read_all, ReadError, Sender};
-pub use gzip::compress;
+pub use gzip::{Gzip, compress};
 pub use listener::{Bound, ConnInfo, Service, bind, serve};
 pub use tls::{TlsConfig, TlsError, TlsSource};
 pub use tunnel::{splice, upgrade};
