@@ -16,7 +16,9 @@ pub struct PluginConf {
 
 impl PluginConf {
     fn from_value(value: Value) -> Result<Self> {
-        let Value::Object(body) = value else { return Err(Error::config("a plugin's configuration must be an object")) };
+        let Value::Object(body) = value else {
+            return Err(Error::config("a plugin's configuration must be an object"));
+        };
         let kind = body.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
         if kind.is_empty() {
             return Err(Error::config("a plugin's configuration has no `type`"));
@@ -72,7 +74,8 @@ fn pick_version(body: &Map<String, Value>) -> Result<String> {
     }
     let best = offered.iter().copied().filter(|v| version::is_supported(v)).max_by(|a, b| version::compare(a, b));
     best.map(str::to_owned).ok_or_else(|| {
-        let msg = format!("incompatible CNI versions: configuration is {offered:?}, supported are {:?}", version::SUPPORTED);
+        let msg =
+            format!("incompatible CNI versions: configuration is {offered:?}, supported are {:?}", version::SUPPORTED);
         Error::new(code::INCOMPATIBLE_VERSION, msg)
     })
 }
@@ -87,9 +90,14 @@ impl NetworkList {
     }
 
     fn parse_in(text: &str, dir: Option<&Path>) -> Result<Self> {
-        let value: Value = serde_json::from_str(text)
-            .map_err(|e| Error { code: code::DECODING, msg: "error parsing configuration".into(), source: Some(e.into()) })?;
-        let Value::Object(mut body) = value else { return Err(Error::config("a network's configuration must be an object")) };
+        let value: Value = serde_json::from_str(text).map_err(|e| Error {
+            code: code::DECODING,
+            msg: "error parsing configuration".into(),
+            source: Some(e.into()),
+        })?;
+        let Value::Object(mut body) = value else {
+            return Err(Error::config("a network's configuration must be an object"));
+        };
         let name = body.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
         if !valid_name(&name) {
             return Err(Error::config(format!("error parsing configuration list: invalid network name \"{name}\"")));

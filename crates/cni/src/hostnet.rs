@@ -63,7 +63,11 @@ fn table(bridge: &str) -> String {
 }
 
 fn any(ip: IpAddr) -> IpNet {
-    if ip.is_ipv4() { IpNet::new_assert(Ipv4Addr::UNSPECIFIED.into(), 0) } else { IpNet::new_assert(Ipv6Addr::UNSPECIFIED.into(), 0) }
+    if ip.is_ipv4() {
+        IpNet::new_assert(Ipv4Addr::UNSPECIFIED.into(), 0)
+    } else {
+        IpNet::new_assert(Ipv6Addr::UNSPECIFIED.into(), 0)
+    }
 }
 
 fn forwarding_key(ip: IpAddr) -> &'static str {
@@ -118,7 +122,12 @@ pub fn remove(cluster: &Cluster, changed: &Changed) -> Result<()> {
     note(unmasquerade(&table(&cluster.bridge)));
     note(forward::forget(&cluster.bridge));
     note(remove_ports(&cluster.bridge));
-    note(Handle::open().and_then(|mut h| h.delete_link_if_exists(&cluster.bridge)).map(drop).context(|| "removing the bridge".into()));
+    note(
+        Handle::open()
+            .and_then(|mut h| h.delete_link_if_exists(&cluster.bridge))
+            .map(drop)
+            .context(|| "removing the bridge".into()),
+    );
     for (key, value) in &changed.sysctls {
         note(sysctl::set(key, value).context(|| format!("restoring {key}")));
     }
@@ -158,7 +167,12 @@ pub fn attach_node(node: &Node<'_>) -> Result<()> {
         // A host end without its peer here belongs to an earlier namespace of the node.
         host.delete_link_if_exists(&name).context(|| "removing a stale link".into())?;
         let peer = VethPeer { name: "eth0", netns: Some(&ns), mac: &[], mtu: node.mtu };
-        let new = NewLink { mtu: node.mtu, master: Some(bridge.index), up: true, ..NewLink::new(&name, LinkKind::Veth(peer)) };
+        let new = NewLink {
+            mtu: node.mtu,
+            master: Some(bridge.index),
+            up: true,
+            ..NewLink::new(&name, LinkKind::Veth(peer))
+        };
         host.add_link(&new).context(|| "linking the node".into())?;
     }
     let lo = inside.link("lo").context(|| "the node's loopback".into())?;
@@ -170,7 +184,9 @@ pub fn attach_node(node: &Node<'_>) -> Result<()> {
     ns.run(|| no_duplicate_detection("eth0")).context(|| "the node's namespace".into())?;
     inside.set_up(eth.index, true).context(|| "the node's interface".into())?;
     for gateway in node.gateways {
-        inside.replace_route(&Route::to(any(*gateway)).via(*gateway).dev(eth.index)).context(|| "the node's default route".into())?;
+        inside
+            .replace_route(&Route::to(any(*gateway)).via(*gateway).dev(eth.index))
+            .context(|| "the node's default route".into())?;
     }
     let keys: Vec<(String, &str)> = node.addresses.iter().map(|a| (forwarding_key(a.addr()).to_owned(), "1")).collect();
     sysctl::set_all_in(&ns, &keys).context(|| "forwarding in the node".into())
@@ -181,7 +197,10 @@ pub fn attach_node(node: &Node<'_>) -> Result<()> {
 /// # Errors
 /// When the link is there and cannot be removed.
 pub fn detach_node(bridge: &str, node: &str) -> Result<()> {
-    Handle::open().and_then(|mut h| h.delete_link_if_exists(&node_link(bridge, node))).map(drop).context(|| "unlinking the node".into())
+    Handle::open()
+        .and_then(|mut h| h.delete_link_if_exists(&node_link(bridge, node)))
+        .map(drop)
+        .context(|| "unlinking the node".into())
 }
 
 /// Routes of one namespace, made equal to what is wanted: podCIDRs by node address, the service CIDR by a node.
@@ -203,7 +222,12 @@ pub fn sync_routes_in(netns: &Path, wanted: &[(IpNet, IpAddr)]) -> Result<()> {
 }
 
 fn sync(handle: &mut Handle, wanted: &[(IpNet, IpAddr)]) -> Result<()> {
-    let present: Vec<Route> = handle.routes(None).context(|| "listing routes".into())?.into_iter().filter(|r| r.protocol == PROTOCOL).collect();
+    let present: Vec<Route> = handle
+        .routes(None)
+        .context(|| "listing routes".into())?
+        .into_iter()
+        .filter(|r| r.protocol == PROTOCOL)
+        .collect();
     for (dst, via) in wanted {
         if !present.iter().any(|r| r.dst == dst.trunc() && r.gateway == Some(*via)) {
             let mut route = Route::to(dst.trunc()).via(*via);
@@ -213,7 +237,9 @@ fn sync(handle: &mut Handle, wanted: &[(IpNet, IpAddr)]) -> Result<()> {
     }
     for old in present.iter().filter(|r| !wanted.iter().any(|(dst, _)| dst.trunc() == r.dst)) {
         match handle.delete_route(old) {
-            Err(e) if !e.is_not_found() => return Err(Error::internal(format!("removing the route to {}", old.dst), e)),
+            Err(e) if !e.is_not_found() => {
+                return Err(Error::internal(format!("removing the route to {}", old.dst), e));
+            }
             _ => {}
         }
     }
@@ -257,7 +283,10 @@ pub fn masquerade(table: &str, sources: &[IpNet], bridge: Option<&str>, except: 
         let mut t = Transaction::new(family, table);
         if sources.iter().any(|n| of(&n)) {
             t.recreate_table("outward masquerading");
-            t.push(Command::AddChain(Chain { name: "postrouting".into(), base: Some((ChainKind::Nat, Hook::Postrouting, 100)) }));
+            t.push(Command::AddChain(Chain {
+                name: "postrouting".into(),
+                base: Some((ChainKind::Nat, Hook::Postrouting, 100)),
+            }));
             for net in except.iter().filter(of) {
                 t.rule("postrouting", Rule::new([Stmt::Addr(Direction::Destination, Op::Is, *net), Stmt::back()]));
             }

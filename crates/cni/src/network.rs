@@ -97,7 +97,11 @@ impl Network {
         self.inner.pod_cidrs.lock().clone()
     }
 
-    async fn blocking<T: Send + 'static>(&self, what: &'static str, work: impl FnOnce(&Inner) -> Result<T> + Send + 'static) -> node_api::Result<T> {
+    async fn blocking<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
+    ) -> node_api::Result<T> {
         let inner = Arc::clone(&self.inner);
         match rt::spawn_blocking(move || work(&inner)).await {
             Ok(answer) => answer.map_err(|e| node_api::Error::internal(what, e)),
@@ -166,14 +170,22 @@ impl Inner {
         if std::mem::replace(&mut *done, true) {
             return;
         }
-        let note = |what: &'static str, error: &Error| tracing::warn!(what, error = error.chain(), "could not clean up after an earlier run");
+        let note = |what: &'static str, error: &Error| {
+            tracing::warn!(what, error = error.chain(), "could not clean up after an earlier run")
+        };
         let entries = match self.cni.cache.list(&list.name) {
             Ok(entries) => entries,
             Err(error) => return note("listing attachments", &error),
         };
-        let (live, gone): (Vec<_>, Vec<_>) = entries.into_iter().partition(|e| sys::netlink::netns::is_namespace(&e.netns));
+        let (live, gone): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|e| sys::netlink::netns::is_namespace(&e.netns));
         for entry in gone {
-            let stale = Attachment { container_id: entry.container_id, ifname: entry.if_name, args: entry.cni_args, ..Default::default() };
+            let stale = Attachment {
+                container_id: entry.container_id,
+                ifname: entry.if_name,
+                args: entry.cni_args,
+                ..Default::default()
+            };
             if let Err(error) = self.cni.del(list, &stale) {
                 note("detaching", &error);
             }
@@ -196,7 +208,11 @@ impl Inner {
             Ok(result) => result,
             Err(e) => {
                 if let Err(undo) = self.cni.del(&list, &attachment) {
-                    tracing::warn!(sandbox = request.sandbox_id, error = undo.chain(), "could not undo a failed attachment");
+                    tracing::warn!(
+                        sandbox = request.sandbox_id,
+                        error = undo.chain(),
+                        "could not undo a failed attachment"
+                    );
                 }
                 return Err(e);
             }
@@ -223,8 +239,11 @@ impl Inner {
     }
 
     fn set_pod_cidrs(&self, cidrs: &[String]) -> Result<()> {
-        let parsed: Vec<IpNet> =
-            cidrs.iter().filter(|c| !c.is_empty()).map(|c| c.trim().parse().map_err(|_| Error::config(format!("invalid pod CIDR \"{c}\"")))).collect::<Result<_>>()?;
+        let parsed: Vec<IpNet> = cidrs
+            .iter()
+            .filter(|c| !c.is_empty())
+            .map(|c| c.trim().parse().map_err(|_| Error::config(format!("invalid pod CIDR \"{c}\""))))
+            .collect::<Result<_>>()?;
         if parsed.is_empty() || *self.pod_cidrs.lock() == parsed {
             return Ok(());
         }
@@ -355,7 +374,10 @@ impl NetworkService for Network {
 
     async fn check(&self, request: &NetworkRequest) -> node_api::Result<()> {
         let request = request.clone();
-        self.blocking("checking the pod's network", move |inner| inner.cni.check(&inner.need_list()?, &attachment(&request)?)).await
+        self.blocking("checking the pod's network", move |inner| {
+            inner.cni.check(&inner.need_list()?, &attachment(&request)?)
+        })
+        .await
     }
 
     async fn ready(&self) -> node_api::Result<()> {

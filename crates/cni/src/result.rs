@@ -135,8 +135,11 @@ impl CniResult {
         if !version::is_supported(named) {
             return Err(Error::new(code::INCOMPATIBLE_VERSION, format!("unsupported CNI result version \"{named}\"")));
         }
-        let mut result: Self = serde_json::from_value(value.clone())
-            .map_err(|e| Error { code: code::DECODING, msg: "decoding the result of a plugin".into(), source: Some(e.into()) })?;
+        let mut result: Self = serde_json::from_value(value.clone()).map_err(|e| Error {
+            code: code::DECODING,
+            msg: "decoding the result of a plugin".into(),
+            source: Some(e.into()),
+        })?;
         result.cni_version = named.to_owned();
         Ok(result)
     }
@@ -177,7 +180,11 @@ mod tests {
     fn old_versions_get_their_own_fields() {
         let result = CniResult {
             interfaces: vec![Interface { name: "eth0".into(), mtu: 1400, ..Default::default() }],
-            ips: vec![IpConfig { interface: Some(0), address: "10.1.0.5/24".parse().unwrap(), gateway: "10.1.0.1".parse().ok() }],
+            ips: vec![IpConfig {
+                interface: Some(0),
+                address: "10.1.0.5/24".parse().unwrap(),
+                gateway: "10.1.0.1".parse().ok(),
+            }],
             ..Default::default()
         };
         let old = result.to_json("0.4.0");

@@ -56,7 +56,9 @@ impl Cni {
         for plugin in &list.plugins {
             let config = self.config(list, plugin, attachment, previous.as_ref());
             let answer = self.call(Command::Add, list, plugin, attachment, config)?;
-            previous = Some(answer.ok_or_else(|| Error::new(code::DECODING, format!("plugin {} gave no result", plugin.kind)))?);
+            previous = Some(
+                answer.ok_or_else(|| Error::new(code::DECODING, format!("plugin {} gave no result", plugin.kind)))?,
+            );
         }
         let value = previous.unwrap_or_else(|| json!({}));
         let result = CniResult::from_json(&value, &list.cni_version)?;
@@ -101,14 +103,19 @@ impl Cni {
     /// The first failing plugin's; also when nothing is cached or the version is below 0.4.0.
     pub fn check(&self, list: &NetworkList, attachment: &Attachment) -> Result<()> {
         if !version::at_least(&list.cni_version, "0.4.0") {
-            return Err(Error::config(format!("configuration version \"{}\" does not support CHECK", list.cni_version)));
+            return Err(Error::config(format!(
+                "configuration version \"{}\" does not support CHECK",
+                list.cni_version
+            )));
         }
         if list.disable_check {
             return Ok(());
         }
         validate(attachment, true)?;
         let cached = self.cache.get(&list.name, &attachment.container_id, &attachment.ifname)?;
-        let previous = cached.map(|c| c.result).ok_or_else(|| Error::new(code::UNKNOWN_CONTAINER, "no cached result for this attachment"))?;
+        let previous = cached
+            .map(|c| c.result)
+            .ok_or_else(|| Error::new(code::UNKNOWN_CONTAINER, "no cached result for this attachment"))?;
         for plugin in &list.plugins {
             let config = self.config(list, plugin, attachment, Some(&previous));
             self.call(Command::Check, list, plugin, attachment, config)?;
@@ -139,7 +146,8 @@ impl Cni {
             }
         }
         if !list.disable_gc && version::at_least(&list.cni_version, "1.1.0") {
-            let attachments: Vec<Value> = valid.iter().map(|(id, ifname)| json!({"containerID": id, "ifname": ifname})).collect();
+            let attachments: Vec<Value> =
+                valid.iter().map(|(id, ifname)| json!({"containerID": id, "ifname": ifname})).collect();
             for plugin in &list.plugins {
                 let nobody = Attachment::default();
                 let mut config = self.config(list, plugin, &nobody, None);
@@ -172,12 +180,22 @@ impl Cni {
     }
 
     /// The plugin's configuration with what the runtime adds.
-    fn config(&self, list: &NetworkList, plugin: &PluginConf, attachment: &Attachment, previous: Option<&Value>) -> Map<String, Value> {
+    fn config(
+        &self,
+        list: &NetworkList,
+        plugin: &PluginConf,
+        attachment: &Attachment,
+        previous: Option<&Value>,
+    ) -> Map<String, Value> {
         let mut body = plugin.body.clone();
         body.insert("name".into(), list.name.clone().into());
         body.insert("cniVersion".into(), list.cni_version.clone().into());
-        let wanted: Map<String, Value> =
-            attachment.capabilities.iter().filter(|(name, _)| plugin.has_capability(name)).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let wanted: Map<String, Value> = attachment
+            .capabilities
+            .iter()
+            .filter(|(name, _)| plugin.has_capability(name))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
         if !wanted.is_empty() {
             body.insert("runtimeConfig".into(), Value::Object(wanted));
         }
@@ -187,7 +205,14 @@ impl Cni {
         body
     }
 
-    fn call(&self, command: Command, list: &NetworkList, plugin: &PluginConf, attachment: &Attachment, config: Map<String, Value>) -> Result<Option<Value>> {
+    fn call(
+        &self,
+        command: Command,
+        list: &NetworkList,
+        plugin: &PluginConf,
+        attachment: &Attachment,
+        config: Map<String, Value>,
+    ) -> Result<Option<Value>> {
         let invocation = Invocation {
             command,
             container_id: attachment.container_id.clone(),
@@ -205,7 +230,12 @@ impl Cni {
         };
         answer.map_err(|e| Error {
             code: e.code,
-            msg: format!("plugin type=\"{}\" name=\"{}\" failed ({})", plugin.kind, list.name, command.name().to_lowercase()),
+            msg: format!(
+                "plugin type=\"{}\" name=\"{}\" failed ({})",
+                plugin.kind,
+                list.name,
+                command.name().to_lowercase()
+            ),
             source: Some(Box::new(e)),
         })
     }

@@ -75,7 +75,12 @@ impl Cache {
         self.next += 1;
         self.size += cost;
         self.by_age.insert(self.next, key.clone());
-        let entry = Entry { bytes: bytes.to_vec(), stored: now, expires: now + Duration::from_secs(ttl.into()), order: self.next };
+        let entry = Entry {
+            bytes: bytes.to_vec(),
+            stored: now,
+            expires: now + Duration::from_secs(ttl.into()),
+            order: self.next,
+        };
         self.entries.insert(key, entry);
     }
 
@@ -116,7 +121,11 @@ mod tests {
 
     fn answer(name: &str, ttl: u32) -> Vec<u8> {
         let mut m = query(name).into_response();
-        m.add_answer(Record::from_rdata(Name::from_ascii(name).unwrap(), ttl, RData::from(std::net::IpAddr::from([1, 2, 3, 4]))));
+        m.add_answer(Record::from_rdata(
+            Name::from_ascii(name).unwrap(),
+            ttl,
+            RData::from(std::net::IpAddr::from([1, 2, 3, 4])),
+        ));
         m.to_vec().unwrap()
     }
 
@@ -126,7 +135,11 @@ mod tests {
         let mut cache = Cache::new(10_000);
         let request = query("WWW.example.org.").to_vec().unwrap();
         let k = key(&request, false, false).unwrap();
-        cache.put(key(&query("www.Example.org.").to_vec().unwrap(), false, false).unwrap(), &answer("www.example.org.", 20), now);
+        cache.put(
+            key(&query("www.Example.org.").to_vec().unwrap(), false, false).unwrap(),
+            &answer("www.example.org.", 20),
+            now,
+        );
         let bytes = cache.get(&k, &request, now + Duration::from_secs(5)).unwrap();
         let got = Message::from_vec(&bytes).unwrap();
         assert_eq!((got.answers[0].ttl, bytes[..2] == request[..2]), (15, true));

@@ -62,7 +62,11 @@ pub fn slice(object: &EndpointSlice) -> Option<Slice> {
         endpoints.extend(ips.map(|ip| Endpoint { ip, hostname: hostname.clone() }));
     }
     let ports = object.ports.iter().flatten().filter_map(|p| {
-        Some(Port { name: p.name.clone().unwrap_or_default(), protocol: protocol(p.protocol.as_deref()), port: number(p.port?) })
+        Some(Port {
+            name: p.name.clone().unwrap_or_default(),
+            protocol: protocol(p.protocol.as_deref()),
+            port: number(p.port?),
+        })
     });
     Some(Slice { service: ServiceName::new(object.namespace(), service), ports: ports.collect(), endpoints })
 }
@@ -74,10 +78,20 @@ mod tests {
 
     #[test]
     fn services_and_slices() {
-        let from = |spec: serde_json::Value| service(&serde_json::from_value(json!({ "metadata": { "name": "s", "namespace": "n" }, "spec": spec })).unwrap());
+        let from = |spec: serde_json::Value| {
+            service(
+                &serde_json::from_value(json!({ "metadata": { "name": "s", "namespace": "n" }, "spec": spec }))
+                    .unwrap(),
+            )
+        };
         assert_eq!(from(json!({ "clusterIP": "None" })), Some(Service::Headless));
-        assert_eq!(from(json!({ "type": "ExternalName", "externalName": "x.org" })), Some(Service::External("x.org".into())));
-        assert!(matches!(from(json!({ "clusterIP": "10.0.0.1", "ports": [{ "port": 80 }] })), Some(Service::Cluster { ips, ports }) if ips.len() == 1 && ports[0].protocol == "tcp"));
+        assert_eq!(
+            from(json!({ "type": "ExternalName", "externalName": "x.org" })),
+            Some(Service::External("x.org".into()))
+        );
+        assert!(
+            matches!(from(json!({ "clusterIP": "10.0.0.1", "ports": [{ "port": 80 }] })), Some(Service::Cluster { ips, ports }) if ips.len() == 1 && ports[0].protocol == "tcp")
+        );
         assert_eq!(from(json!({})), None);
         let object = json!({ "metadata": { "name": "s-1", "namespace": "n", "labels": { "kubernetes.io/service-name": "s" } }, "addressType": "IPv4", "ports": [{ "port": 80 }],
             "endpoints": [{ "addresses": ["10.1.0.1"], "hostname": "Web-0" }, { "addresses": ["10.1.0.2"], "conditions": { "ready": false } }] });

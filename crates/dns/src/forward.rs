@@ -78,7 +78,10 @@ pub enum Failed {
 }
 
 fn upstreams(addresses: &[SocketAddr]) -> Vec<Upstream> {
-    addresses.iter().map(|a| Upstream { address: *a, failures: AtomicU32::new(0), down_until: Mutex::new(None) }).collect()
+    addresses
+        .iter()
+        .map(|a| Upstream { address: *a, failures: AtomicU32::new(0), down_until: Mutex::new(None) })
+        .collect()
 }
 
 impl Forwarder {
@@ -117,7 +120,9 @@ impl Forwarder {
     pub fn is_probe(&self, name: &Name) -> bool {
         let ours = *name == self.probe;
         if ours && !self.looping.swap(true, Ordering::Relaxed) {
-            tracing::error!("the upstream resolver sends its questions back to this server; questions outside the cluster are refused");
+            tracing::error!(
+                "the upstream resolver sends its questions back to this server; questions outside the cluster are refused"
+            );
         }
         ours
     }
@@ -140,7 +145,8 @@ impl Forwarder {
             return Err(Failed::Loop);
         }
         let _permit = self.in_flight.try_acquire().map_err(|_| Failed::Busy)?;
-        let servers = self.stubs.iter().find(|(domain, _)| domain.zone_of(name)).map_or(&self.upstreams, |(_, servers)| servers);
+        let servers =
+            self.stubs.iter().find(|(domain, _)| domain.zone_of(name)).map_or(&self.upstreams, |(_, servers)| servers);
         if servers.is_empty() {
             return Err(Failed::NoServer);
         }
@@ -179,7 +185,10 @@ async fn exchange(servers: &[Upstream], request: &[u8], tcp: bool) -> Result<Vec
 /// Whether an answer belongs to the request: same id, an answer, the same question.
 fn fits(request: &[u8], id: [u8; 2], answer: &[u8]) -> bool {
     let (Some(end), Some(answered)) = (question_end(request), question_end(answer)) else { return false };
-    answer[..2] == id && answer[2] & 0x80 != 0 && end == answered && request[12..end].eq_ignore_ascii_case(&answer[12..end])
+    answer[..2] == id
+        && answer[2] & 0x80 != 0
+        && end == answered
+        && request[12..end].eq_ignore_ascii_case(&answer[12..end])
 }
 
 /// The request under a fresh id, so that an answer can only be guessed together with the socket's random port.
@@ -191,7 +200,8 @@ fn renumbered(request: &[u8]) -> ([u8; 2], Vec<u8>) {
 }
 
 async fn by_udp(server: SocketAddr, request: &[u8]) -> std::io::Result<Vec<u8>> {
-    let any: SocketAddr = if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+    let any: SocketAddr =
+        if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
     let socket = UdpSocket::bind(any).await?;
     socket.connect(server).await?;
     let (id, bytes) = renumbered(request);

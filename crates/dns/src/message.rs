@@ -43,7 +43,8 @@ impl Request {
             return Err(refusal(bytes, ResponseCode::NotImp));
         }
         let [query] = message.queries.as_slice() else { return Err(refusal(bytes, ResponseCode::FormErr)) };
-        let wanted = message.edns.as_ref().map_or(PLAIN_LIMIT, |e| usize::from(e.max_payload()).clamp(PLAIN_LIMIT, UDP_LIMIT));
+        let wanted =
+            message.edns.as_ref().map_or(PLAIN_LIMIT, |e| usize::from(e.max_payload()).clamp(PLAIN_LIMIT, UDP_LIMIT));
         Ok(Self {
             metadata: message.metadata,
             query: query.clone(),
@@ -58,7 +59,14 @@ impl Request {
     }
 
     /// An answer that fits: what helps goes first, then records from the end, which sets the truncation bit.
-    pub fn respond(&self, code: ResponseCode, authoritative: bool, answers: Vec<Record>, authorities: Vec<Record>, additionals: Vec<Record>) -> Vec<u8> {
+    pub fn respond(
+        &self,
+        code: ResponseCode,
+        authoritative: bool,
+        answers: Vec<Record>,
+        authorities: Vec<Record>,
+        additionals: Vec<Record>,
+    ) -> Vec<u8> {
         let mut metadata = Metadata::response_from_request(&self.metadata);
         metadata.recursion_available = true;
         metadata.authoritative = authoritative;
@@ -181,7 +189,9 @@ mod tests {
 
     fn records(n: u8) -> Vec<Record> {
         let name = Name::from_ascii("a.b.").unwrap();
-        (0..n).map(|i| Record::from_rdata(name.clone(), 30, RData::from(std::net::IpAddr::from([10, 0, 0, i])))).collect()
+        (0..n)
+            .map(|i| Record::from_rdata(name.clone(), 30, RData::from(std::net::IpAddr::from([10, 0, 0, i]))))
+            .collect()
     }
 
     #[test]
@@ -196,7 +206,8 @@ mod tests {
         assert!(!answer.metadata.truncation && answer.answers.len() == 30 && answer.edns.is_some());
         assert_eq!((answer.metadata.id, answer.metadata.authoritative), (77, true));
         let tcp = Request::decode(&request(None), false).unwrap();
-        let answer = Message::from_vec(&tcp.respond(ResponseCode::NoError, true, records(200), Vec::new(), Vec::new())).unwrap();
+        let answer =
+            Message::from_vec(&tcp.respond(ResponseCode::NoError, true, records(200), Vec::new(), Vec::new())).unwrap();
         assert_eq!(answer.answers.len(), 200);
         assert_eq!(ttls(&bytes).unwrap().len(), 30);
         let cut = Message::from_vec(&truncated(&bytes)).unwrap();

@@ -57,7 +57,11 @@ pub struct Endpoint {
 impl Endpoint {
     /// The label under which the endpoint is found below its Service.
     pub fn label(&self) -> String {
-        if self.hostname.is_empty() { self.ip.to_string().replace(['.', ':'], "-") } else { self.hostname.to_lowercase() }
+        if self.hostname.is_empty() {
+            self.ip.to_string().replace(['.', ':'], "-")
+        } else {
+            self.hostname.to_lowercase()
+        }
     }
 }
 

@@ -46,6 +46,9 @@ mod tests {
     fn servers() {
         let text = "# comment\nsearch a b\nnameserver 10.96.0.10\nnameserver 1.1.1.1 # x\nnameserver fe80::1%eth0\n nameserver ::1\nnameserver 8.8.8.8\nnameserver 9.9.9.9\n";
         let found = upstreams_of(text, &["10.96.0.10".parse().unwrap()]);
-        assert_eq!(found, ["1.1.1.1:53".parse().unwrap(), "[::1]:53".parse().unwrap(), "8.8.8.8:53".parse::<SocketAddr>().unwrap()]);
+        assert_eq!(
+            found,
+            ["1.1.1.1:53".parse().unwrap(), "[::1]:53".parse().unwrap(), "8.8.8.8:53".parse::<SocketAddr>().unwrap()]
+        );
     }
 }

@@ -139,7 +139,10 @@ fn core_of(config: &Config) -> Result<Core, Error> {
         .map_err(|source| Error::Domain { domain: config.domain.clone(), source })?;
     // A server among its own upstreams would be a loop of one.
     let upstreams: Vec<SocketAddr> = config.upstreams.iter().copied().filter(|u| !config.listen.contains(u)).collect();
-    Ok(Core { zone: RwLock::new(zone), forwarder: Forwarder::new(&upstreams, &config.stub_domains, config.cache_bytes) })
+    Ok(Core {
+        zone: RwLock::new(zone),
+        forwarder: Forwarder::new(&upstreams, &config.stub_domains, config.cache_bytes),
+    })
 }
 
 /// Runs a server with informers of its own until shutdown.
@@ -201,7 +204,10 @@ async fn run(core: Arc<Core>, sockets: Sockets, shutdown: Shutdown) {
     let mut tasks = Vec::new();
     for (udp, tcp) in sockets {
         tasks.push(rt::spawn("dns-udp", shutdown.run(serve_udp(core.clone(), Arc::new(udp)))));
-        tasks.push(rt::spawn("dns-tcp", shutdown.run(serve_tcp(core.clone(), tcp, connections.clone(), shutdown.clone()))));
+        tasks.push(rt::spawn(
+            "dns-tcp",
+            shutdown.run(serve_tcp(core.clone(), tcp, connections.clone(), shutdown.clone())),
+        ));
     }
     let prober = core.clone();
     tasks.push(rt::spawn("dns-loop-probe", shutdown.run(async move { prober.forwarder.probe().await })));
@@ -294,7 +300,9 @@ impl Core {
             return Now::Answer(request.empty(ResponseCode::NXDomain));
         }
         match self.resolve(request.query.name(), request.query.query_type()) {
-            Local::Done(code, answers, authorities, additionals) => Now::Answer(request.respond(code, true, answers, authorities, additionals)),
+            Local::Done(code, answers, authorities, additionals) => {
+                Now::Answer(request.respond(code, true, answers, authorities, additionals))
+            }
             Local::Elsewhere(aliases, name) if !aliases.is_empty() => Now::Later(request, Some((aliases, name))),
             Local::Elsewhere(..) => match self.forwarder.cached(bytes, request.edns == Some(true), !udp) {
                 Some(answer) if answer.len() > request.limit => Now::Answer(truncated(&answer)),
@@ -330,7 +338,13 @@ impl Core {
         }
     }
 
-    async fn answer_later(&self, bytes: &[u8], request: &Request, aliases: Option<(Vec<Record>, Name)>, udp: bool) -> Vec<u8> {
+    async fn answer_later(
+        &self,
+        bytes: &[u8],
+        request: &Request,
+        aliases: Option<(Vec<Record>, Name)>,
+        udp: bool,
+    ) -> Vec<u8> {
         let dnssec = request.edns == Some(true);
         let Some((mut records, target)) = aliases else {
             return match self.forwarder.ask(bytes, request.query.name(), dnssec, !udp).await {

@@ -71,7 +71,12 @@ impl Zone {
     ///
     /// # Errors
     /// When the domain is not a name.
-    pub fn new(domain: &str, ttl: u32, reverse_ranges: Vec<IpNet>, servers: Vec<IpAddr>) -> Result<Self, hickory_proto::ProtoError> {
+    pub fn new(
+        domain: &str,
+        ttl: u32,
+        reverse_ranges: Vec<IpNet>,
+        servers: Vec<IpAddr>,
+    ) -> Result<Self, hickory_proto::ProtoError> {
         let mut apex = Name::from_ascii(domain)?.to_lowercase();
         apex.set_fqdn(true);
         let labels = labels(&apex);
@@ -103,7 +108,11 @@ impl Zone {
     /// A namespace came or went.
     pub fn set_namespace(&mut self, name: &str, exists: bool) {
         self.serial = self.serial.wrapping_add(1);
-        if exists { self.namespaces.insert(name.to_owned()) } else { self.namespaces.remove(name) };
+        if exists {
+            self.namespaces.insert(name.to_owned())
+        } else {
+            self.namespaces.remove(name)
+        };
     }
 
     /// A Service came, changed or (`None`) went.
@@ -168,7 +177,13 @@ impl Zone {
         let mut text = parts.join(".");
         text.push('.');
         // Labels come from validated object names; one that still is too long becomes the apex.
-        Name::from_ascii(&text).and_then(|n| { let mut n = n; n.set_fqdn(false); n.append_domain(&self.apex) }).unwrap_or_else(|_| self.apex.clone())
+        Name::from_ascii(&text)
+            .and_then(|n| {
+                let mut n = n;
+                n.set_fqdn(false);
+                n.append_domain(&self.apex)
+            })
+            .unwrap_or_else(|_| self.apex.clone())
     }
 
     fn record(&self, owner: &Name, data: RData) -> Record {
@@ -192,7 +207,9 @@ impl Zone {
         match path {
             [] => self.at_apex(owner, kind),
             ["dns-version"] => match kind {
-                RecordType::TXT | RecordType::ANY => self.found(vec![self.record(owner, RData::TXT(TXT::new(vec![SCHEMA_VERSION.into()])))]),
+                RecordType::TXT | RecordType::ANY => {
+                    self.found(vec![self.record(owner, RData::TXT(TXT::new(vec![SCHEMA_VERSION.into()])))])
+                }
                 _ => Answer::NoData,
             },
             ["svc" | "pod" | "dns"] => Answer::NoData,
@@ -204,7 +221,9 @@ impl Zone {
             },
             [name, namespace, "svc"] => self.service(owner, kind, namespace, name),
             [host, name, namespace, "svc"] => self.below_service(owner, kind, namespace, name, host),
-            [port, protocol, name, namespace, "svc"] => self.port(owner, kind, &ServiceName::new(*namespace, *name), port, protocol),
+            [port, protocol, name, namespace, "svc"] => {
+                self.port(owner, kind, &ServiceName::new(*namespace, *name), port, protocol)
+            }
             _ => Answer::NxDomain,
         }
     }
@@ -256,7 +275,11 @@ impl Zone {
         let Ok(mut target) = Name::from_ascii(target) else { return Answer::NxDomain };
         target.set_fqdn(true);
         let record = self.record(owner, RData::CNAME(CNAME(target.clone())));
-        if kind == RecordType::CNAME { Answer::Records(vec![record], Vec::new()) } else { Answer::Alias(Box::new(record), target) }
+        if kind == RecordType::CNAME {
+            Answer::Records(vec![record], Vec::new())
+        } else {
+            Answer::Alias(Box::new(record), target)
+        }
     }
 
     /// An endpoint by its host name, or the empty name above a Service's ports.
@@ -270,14 +293,18 @@ impl Zone {
         let protocol = host.strip_prefix('_').unwrap_or_default();
         let some_port = match &entry.service {
             Some(Service::Cluster { ports, .. }) => ports.iter().any(|p| p.protocol == protocol && !p.name.is_empty()),
-            Some(Service::Headless) => entry.endpoint_ports().any(|(_, p)| p.protocol == protocol && !p.name.is_empty()),
+            Some(Service::Headless) => {
+                entry.endpoint_ports().any(|(_, p)| p.protocol == protocol && !p.name.is_empty())
+            }
             _ => false,
         };
         if some_port { Answer::NoData } else { Answer::NxDomain }
     }
 
     fn port(&self, owner: &Name, kind: RecordType, key: &ServiceName, port: &str, protocol: &str) -> Answer {
-        let (Some(port), Some(protocol)) = (port.strip_prefix('_'), protocol.strip_prefix('_')) else { return Answer::NxDomain };
+        let (Some(port), Some(protocol)) = (port.strip_prefix('_'), protocol.strip_prefix('_')) else {
+            return Answer::NxDomain;
+        };
         let Some(entry) = self.entries.get(key).filter(|_| !port.is_empty()) else { return Answer::NxDomain };
         let wanted = |p: &Port| p.protocol == protocol && p.name.eq_ignore_ascii_case(port);
         match self.srv(owner, key, entry, wanted) {
@@ -311,7 +338,8 @@ impl Zone {
             return Answer::NoData;
         }
         let weight = (100 / targets.len()).max(1) as u16;
-        let records = targets.into_iter().map(|(port, target)| self.record(owner, RData::SRV(SRV::new(0, weight, port, target))));
+        let records =
+            targets.into_iter().map(|(port, target)| self.record(owner, RData::SRV(SRV::new(0, weight, port, target))));
         let extra = ips.into_iter().map(|(name, ip)| self.record(&name, RData::from(ip)));
         Answer::Records(records.collect(), extra.collect())
     }
@@ -346,7 +374,10 @@ fn labels(name: &Name) -> Vec<String> {
 
 /// `10-1-0-5` or `fd00--5` as an address.
 fn pod_ip(label: &str) -> Option<IpAddr> {
-    if label.matches('-').count() == 3 && !label.contains("--") && let Ok(ip) = label.replace('-', ".").parse() {
+    if label.matches('-').count() == 3
+        && !label.contains("--")
+        && let Ok(ip) = label.replace('-', ".").parse()
+    {
         return Some(ip);
     }
     label.replace('-', ":").parse().ok().filter(IpAddr::is_ipv6)

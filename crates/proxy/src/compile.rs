@@ -59,9 +59,16 @@ struct Port<'a> {
 }
 
 /// Compiles a Service for one family; `slices` are those of the Service.
-pub fn compile<'a>(name: &ServiceName, service: &Service, slices: impl IntoIterator<Item = &'a Slice> + Clone, settings: &Settings) -> Piece {
+pub fn compile<'a>(
+    name: &ServiceName,
+    service: &Service,
+    slices: impl IntoIterator<Item = &'a Slice> + Clone,
+    settings: &Settings,
+) -> Piece {
     let mut piece = Piece::default();
-    let own = |ips: &[IpAddr]| -> Vec<IpAddr> { ips.iter().copied().filter(|ip| Family::of(*ip) == settings.family).collect() };
+    let own = |ips: &[IpAddr]| -> Vec<IpAddr> {
+        ips.iter().copied().filter(|ip| Family::of(*ip) == settings.family).collect()
+    };
     let Some(cluster_ip) = own(&service.cluster_ips).first().copied() else { return piece };
     for port in &service.ports {
         let of_family = slices.clone().into_iter().filter(|s| s.family == settings.family);
@@ -95,8 +102,13 @@ impl Port<'_> {
     }
 
     fn udp(&self, endpoints: Vec<SocketAddr>) -> UdpPort {
-        let ips = [self.cluster_ip].into_iter().chain(self.external_ips.iter().copied()).chain(self.lb_ips.iter().copied());
-        UdpPort { front_ends: ips.map(|ip| SocketAddr::new(ip, self.port.port)).collect(), node_port: self.port.node_port, endpoints }
+        let ips =
+            [self.cluster_ip].into_iter().chain(self.external_ips.iter().copied()).chain(self.lb_ips.iter().copied());
+        UdpPort {
+            front_ends: ips.map(|ip| SocketAddr::new(ip, self.port.port)).collect(),
+            node_port: self.port.node_port,
+            endpoints,
+        }
     }
 
     fn element(&self, piece: &mut Piece, map: Map, key: Key, verdict: Option<Verdict>, comment: bool) {
@@ -141,7 +153,10 @@ impl Port<'_> {
             }
         }
         if found.any && external_part {
-            piece.chains.insert(self.names.external(), self.external_rules(external, policy_chain(self.service.external_local)));
+            piece.chains.insert(
+                self.names.external(),
+                self.external_rules(external, policy_chain(self.service.external_local)),
+            );
         }
         self.firewall(piece);
         self.endpoint_chains(piece);
@@ -174,7 +189,13 @@ impl Port<'_> {
     /// Source ranges hold for load balancer addresses only; where the node itself is allowed, so is the address, which
     /// is the source when the node talks to it.
     fn firewall(&self, piece: &mut Piece) {
-        let ranges: Vec<IpNet> = self.service.source_ranges.iter().copied().filter(|n| Family::of(n.addr()) == self.settings.family).collect();
+        let ranges: Vec<IpNet> = self
+            .service
+            .source_ranges
+            .iter()
+            .copied()
+            .filter(|n| Family::of(n.addr()) == self.settings.family)
+            .collect();
         // No range of this family, or one that holds everything, allows all.
         if self.lb_ips.is_empty() || ranges.is_empty() || ranges.iter().any(|n| n.prefix_len() == 0) {
             return;
@@ -184,7 +205,8 @@ impl Port<'_> {
             allowed.extend(self.lb_ips.iter().map(|ip| IpNet::from(*ip)));
         }
         let chain = self.names.firewall();
-        let mut rules: Vec<Rule> = allowed.iter().map(|net| Rule::new([Stmt::Addr(Direction::Source, Op::Is, *net), Stmt::back()])).collect();
+        let mut rules: Vec<Rule> =
+            allowed.iter().map(|net| Rule::new([Stmt::Addr(Direction::Source, Op::Is, *net), Stmt::back()])).collect();
         rules.push(Rule::new([Stmt::drop()]));
         for ip in &self.lb_ips {
             self.element(piece, Map::FirewallIps, self.key(*ip), Some(Verdict::Goto(chain.clone())), true);
@@ -195,7 +217,12 @@ impl Port<'_> {
     fn endpoint_chains(&self, piece: &mut Piece) {
         let found = &self.categories;
         for endpoint in &found.on_node {
-            let key = vec![Value::Addr(endpoint.ip()), Value::Addr(endpoint.ip()), Value::Proto(self.port.proto), Value::Port(endpoint.port())];
+            let key = vec![
+                Value::Addr(endpoint.ip()),
+                Value::Addr(endpoint.ip()),
+                Value::Proto(self.port.proto),
+                Value::Port(endpoint.port()),
+            ];
             self.element(piece, Map::Hairpin, key, None, false);
         }
         if uses_cluster(self.service, self.port) && !found.cluster.is_empty() {
@@ -224,7 +251,12 @@ impl Port<'_> {
             };
             return vec![Rule::new([Stmt::L4Proto(self.port.proto), dnat])];
         }
-        let known = |e: &SocketAddr| Rule::new([Stmt::AddrInSet(Direction::Source, Op::Is, self.names.affinity(e)), Stmt::goto(self.names.endpoint(e))]);
+        let known = |e: &SocketAddr| {
+            Rule::new([
+                Stmt::AddrInSet(Direction::Source, Op::Is, self.names.affinity(e)),
+                Stmt::goto(self.names.endpoint(e)),
+            ])
+        };
         let mut rules: Vec<Rule> = endpoints.iter().map(known).collect();
         let chains = endpoints.iter().map(|e| Verdict::Goto(self.names.endpoint(e))).collect();
         rules.push(Rule::new([Stmt::RandomVerdict(chains)]));

@@ -70,7 +70,11 @@ mod tests {
     fn only_flows_to_a_front_end_with_another_endpoint_are_stale() {
         let mut wanted = Wanted::default();
         let at = |t: &str| -> SocketAddr { t.parse().unwrap() };
-        wanted.add(&UdpPort { front_ends: vec![at("10.96.0.10:53")], node_port: 30053, endpoints: vec![at("10.1.0.2:53")] });
+        wanted.add(&UdpPort {
+            front_ends: vec![at("10.96.0.10:53")],
+            node_port: 30053,
+            endpoints: vec![at("10.1.0.2:53")],
+        });
         wanted.add(&UdpPort { front_ends: vec![at("10.96.0.11:53")], node_port: 0, endpoints: vec![] });
         for (protocol, to, by, stale) in [
             (UDP, "10.96.0.10:53", "10.1.0.2:53", false),

@@ -57,10 +57,16 @@ pub fn service(object: &core::Service) -> Option<Service> {
     let external_local = spec.external_traffic_policy.as_deref() == Some("Local");
     let ports = spec.ports.iter().flatten().filter_map(|p| {
         let node_port = if node_ports { p.node_port.map_or(0, port) } else { 0 };
-        Some(ServicePort { name: p.name.clone().unwrap_or_default(), proto: proto(p.protocol.as_deref())?, port: port(p.port), node_port })
+        Some(ServicePort {
+            name: p.name.clone().unwrap_or_default(),
+            proto: proto(p.protocol.as_deref())?,
+            port: port(p.port),
+            node_port,
+        })
     });
     let affinity = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
-        let config = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref()).and_then(|c| c.timeout_seconds);
+        let config =
+            spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref()).and_then(|c| c.timeout_seconds);
         config.and_then(|n| u32::try_from(n).ok()).unwrap_or(10800)
     });
     Some(Service {
@@ -68,11 +74,19 @@ pub fn service(object: &core::Service) -> Option<Service> {
         ports: ports.collect(),
         external_ips: parse_all(&name, "externalIPs", spec.external_ips.as_deref().unwrap_or_default()),
         load_balancer_ips: load_balancer_ips(object, &name),
-        source_ranges: parse_all(&name, "loadBalancerSourceRanges", spec.load_balancer_source_ranges.as_deref().unwrap_or_default()),
+        source_ranges: parse_all(
+            &name,
+            "loadBalancerSourceRanges",
+            spec.load_balancer_source_ranges.as_deref().unwrap_or_default(),
+        ),
         affinity_seconds: affinity,
         internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
         external_local,
-        health_check_node_port: if kind == "LoadBalancer" && external_local { spec.health_check_node_port.map_or(0, port) } else { 0 },
+        health_check_node_port: if kind == "LoadBalancer" && external_local {
+            spec.health_check_node_port.map_or(0, port)
+        } else {
+            0
+        },
     })
 }
 
@@ -141,9 +155,17 @@ mod tests {
             "status": { "loadBalancer": { "ingress": [{ "ip": "203.0.113.1" }, { "ip": "203.0.113.2", "ipMode": "Proxy" }, { "hostname": "x" }] } } }))
         .unwrap();
         assert_eq!((full.cluster_ips.len(), full.load_balancer_ips.len(), full.source_ranges.len()), (2, 1, 1));
-        assert_eq!((full.affinity_seconds, full.health_check_node_port, full.external_local), (Some(10800), 31000, true));
+        assert_eq!(
+            (full.affinity_seconds, full.health_check_node_port, full.external_local),
+            (Some(10800), 31000, true)
+        );
         assert_eq!((full.ports[0].node_port, full.ports[1].proto), (30080, Proto::Udp));
-        for none in [json!({ "clusterIP": "None" }), json!({ "type": "ExternalName", "clusterIP": "10.0.0.1" }), json!({}), json!({ "clusterIP": "" })] {
+        for none in [
+            json!({ "clusterIP": "None" }),
+            json!({ "type": "ExternalName", "clusterIP": "10.0.0.1" }),
+            json!({}),
+            json!({ "clusterIP": "" }),
+        ] {
             assert_eq!(from(json!({ "metadata": { "name": "s" }, "spec": none })), None);
         }
         let other = json!({ "metadata": { "name": "s", "labels": { PROXY_NAME: "mine" } }, "spec": { "clusterIP": "10.0.0.1" } });
@@ -160,7 +182,12 @@ mod tests {
         };
         let found = slice(&object(json!({ SERVICE_NAME: "s" }), "IPv4")).unwrap();
         assert_eq!((found.ports.len(), found.endpoints.len()), (1, 2));
-        assert!(found.endpoints[0].ready && found.endpoints[0].serving && !found.endpoints[1].ready && found.endpoints[1].terminating);
+        assert!(
+            found.endpoints[0].ready
+                && found.endpoints[0].serving
+                && !found.endpoints[1].ready
+                && found.endpoints[1].terminating
+        );
         assert!(slice(&object(json!({}), "IPv4")).is_none());
         assert!(slice(&object(json!({ SERVICE_NAME: "s" }), "FQDN")).is_none());
         assert!(slice(&object(json!({ SERVICE_NAME: "s", HEADLESS: "" }), "IPv4")).is_none());

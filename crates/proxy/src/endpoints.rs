@@ -24,7 +24,12 @@ pub struct Endpoint<'a> {
 
 /// Endpoints of all slices that serve a port of this name and protocol, by address. Of two with the same address the
 /// one that is not terminating counts.
-pub fn merge<'a>(slices: impl IntoIterator<Item = &'a Slice>, name: &str, proto: Proto, node: &str) -> Vec<Endpoint<'a>> {
+pub fn merge<'a>(
+    slices: impl IntoIterator<Item = &'a Slice>,
+    name: &str,
+    proto: Proto,
+    node: &str,
+) -> Vec<Endpoint<'a>> {
     let mut all: BTreeMap<SocketAddr, Endpoint<'a>> = BTreeMap::new();
     for slice in slices {
         for port in slice.ports.iter().filter(|p| p.name == name && p.proto == proto && p.port != 0) {
@@ -98,7 +103,9 @@ fn topology(endpoints: &[Endpoint<'_>], node: &str, zone: &str) -> Topology {
     if ready().next().is_none() {
         return Topology::Everywhere;
     }
-    let usable = |hints: &dyn Fn(&Endpoint<'_>) -> bool, here: &dyn Fn(&Endpoint<'_>) -> bool| ready().all(hints) && ready().any(here);
+    let usable = |hints: &dyn Fn(&Endpoint<'_>) -> bool, here: &dyn Fn(&Endpoint<'_>) -> bool| {
+        ready().all(hints) && ready().any(here)
+    };
     if usable(&|e| !e.source.node_hints.is_empty(), &|e| e.source.node_hints.contains(node)) {
         return Topology::SameNode;
     }
@@ -109,8 +116,16 @@ fn topology(endpoints: &[Endpoint<'_>], node: &str, zone: &str) -> Topology {
 }
 
 /// Sorts a port's endpoints by policy; without ready ones, those that still serve while terminating take their place.
-pub fn categorize(endpoints: &[Endpoint<'_>], service: &Service, port: &ServicePort, node: &str, zone: &str) -> Categories {
-    let pick = |test: &dyn Fn(&Endpoint<'_>) -> bool| -> Vec<SocketAddr> { endpoints.iter().filter(|e| test(e)).map(|e| e.address).collect() };
+pub fn categorize(
+    endpoints: &[Endpoint<'_>],
+    service: &Service,
+    port: &ServicePort,
+    node: &str,
+    zone: &str,
+) -> Categories {
+    let pick = |test: &dyn Fn(&Endpoint<'_>) -> bool| -> Vec<SocketAddr> {
+        endpoints.iter().filter(|e| test(e)).map(|e| e.address).collect()
+    };
     let leaving = |e: &Endpoint<'_>| e.serving && e.terminating;
     let mut out = Categories::default();
     if uses_cluster(service, port) {

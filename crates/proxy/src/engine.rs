@@ -158,7 +158,11 @@ fn allow_localhost() {
 
 fn clean_udp(planner: &Planner, plan: &Plan) {
     let mut wanted = Wanted::default();
-    plan.udp.iter().filter_map(|name| planner.piece(name)).flat_map(|piece| &piece.udp).for_each(|port| wanted.add(port));
+    plan.udp
+        .iter()
+        .filter_map(|name| planner.piece(name))
+        .flat_map(|piece| &piece.udp)
+        .for_each(|port| wanted.add(port));
     match clean(planner.settings().family, &wanted) {
         Ok(0) => {}
         Ok(flows) => tracing::debug!(flows, "deleted stale UDP flows"),

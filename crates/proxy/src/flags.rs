@@ -14,7 +14,10 @@ use std::time::Duration;
 
 /// The flags of kube-proxy that have a meaning in nftables mode.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "kube-proxy", about = "The Kubernetes network proxy runs on each node and sends Service traffic to endpoints.")]
+#[command(
+    name = "kube-proxy",
+    about = "The Kubernetes network proxy runs on each node and sends Service traffic to endpoints."
+)]
 pub struct Flags {
     /// Address of the API server; overrides the kubeconfig's.
     #[arg(long)]
@@ -116,7 +119,10 @@ fn duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("invalid duration \"{text}\"");
     let (mut total, mut rest) = (0.0, text);
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad).or_else(|e| if rest == "0" { Ok(1) } else { Err(e) })?;
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .ok_or_else(bad)
+            .or_else(|e| if rest == "0" { Ok(1) } else { Err(e) })?;
         let number: f64 = rest[..digits].parse().map_err(|_| bad())?;
         let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |n| digits + n);
         total += number
@@ -184,13 +190,26 @@ impl Flags {
     /// When the file cannot be read or is not a proxy configuration.
     pub fn with_file(mut self) -> Result<Self, Error> {
         let Some(path) = self.config.clone() else { return Ok(self) };
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::Config(format!("failed to load config {}: {e}", path.display())))?;
-        let file: File = serde_yaml_ng::from_str(&text).map_err(|e| Error::Config(format!("failed to load config {}: {e}", path.display())))?;
+        let text = std::fs::read_to_string(&path)
+            .map_err(|e| Error::Config(format!("failed to load config {}: {e}", path.display())))?;
+        let file: File = serde_yaml_ng::from_str(&text)
+            .map_err(|e| Error::Config(format!("failed to load config {}: {e}", path.display())))?;
         if file.kind != "KubeProxyConfiguration" || file.api_version != "kubeproxy.config.k8s.io/v1alpha1" {
-            return Err(Error::Config(format!("no kind \"{}\" is registered for version \"{}\"", file.kind, file.api_version)));
+            return Err(Error::Config(format!(
+                "no kind \"{}\" is registered for version \"{}\"",
+                file.kind, file.api_version
+            )));
         }
-        let set = |to: &mut String, from: String| if !from.is_empty() { *to = from };
-        let some = |to: &mut Option<String>, from: String| if !from.is_empty() { *to = Some(from) };
+        let set = |to: &mut String, from: String| {
+            if !from.is_empty() {
+                *to = from
+            }
+        };
+        let some = |to: &mut Option<String>, from: String| {
+            if !from.is_empty() {
+                *to = Some(from)
+            }
+        };
         set(&mut self.proxy_mode, file.mode);
         self.cluster_cidr = list(&file.cluster_cidr, "clusterCIDR")?;
         some(&mut self.hostname_override, file.hostname_override);
@@ -203,7 +222,10 @@ impl Flags {
         self.nodeport_addresses = file.node_port_addresses;
         self.masquerade_all = file.nftables.masquerade_all;
         self.iptables_masquerade_bit = file.nftables.masquerade_bit.unwrap_or(14).min(31);
-        for (to, text) in [(&mut self.iptables_min_sync_period, file.nftables.min_sync_period), (&mut self.iptables_sync_period, file.nftables.sync_period)] {
+        for (to, text) in [
+            (&mut self.iptables_min_sync_period, file.nftables.min_sync_period),
+            (&mut self.iptables_sync_period, file.nftables.sync_period),
+        ] {
             if !text.is_empty() && text != "0s" {
                 *to = duration(&text).map_err(Error::Config)?;
             }
@@ -220,7 +242,10 @@ impl Flags {
     /// When a value is wrong or asks for what does not exist here.
     pub fn to_config(&self) -> Result<Config, Error> {
         if !matches!(self.proxy_mode.as_str(), "" | "nftables") {
-            return Err(Error::Config(format!("unsupported proxy mode \"{}\": only nftables is implemented", self.proxy_mode)));
+            return Err(Error::Config(format!(
+                "unsupported proxy mode \"{}\": only nftables is implemented",
+                self.proxy_mode
+            )));
         }
         let node_name = match &self.hostname_override {
             Some(name) if !name.trim().is_empty() => name.trim().to_lowercase(),
@@ -248,13 +273,17 @@ impl Flags {
     }
 
     fn detect_local(&self) -> Result<DetectLocal, Error> {
-        let need = |value: &Option<String>, flag: &str| value.clone().ok_or_else(|| Error::Config(format!("--{flag} is required by --detect-local-mode")));
+        let need = |value: &Option<String>, flag: &str| {
+            value.clone().ok_or_else(|| Error::Config(format!("--{flag} is required by --detect-local-mode")))
+        };
         match self.detect_local_mode.as_deref().unwrap_or("ClusterCIDR") {
             "ClusterCIDR" | "" if self.cluster_cidr.is_empty() => Ok(DetectLocal::None),
             "ClusterCIDR" | "" => Ok(DetectLocal::ClusterCidr(self.cluster_cidr.clone())),
             "NodeCIDR" => Ok(DetectLocal::NodeCidr),
             "BridgeInterface" => need(&self.pod_bridge_interface, "pod-bridge-interface").map(DetectLocal::Bridge),
-            "InterfaceNamePrefix" => need(&self.pod_interface_name_prefix, "pod-interface-name-prefix").map(DetectLocal::InterfacePrefix),
+            "InterfaceNamePrefix" => {
+                need(&self.pod_interface_name_prefix, "pod-interface-name-prefix").map(DetectLocal::InterfacePrefix)
+            }
             other => Err(Error::Config(format!("unknown detect local mode \"{other}\""))),
         }
     }
@@ -283,7 +312,11 @@ impl Flags {
 }
 
 fn list(text: &str, what: &str) -> Result<Vec<IpNet>, Error> {
-    text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(|t| t.parse().map_err(|_| Error::Config(format!("{what}: invalid CIDR \"{t}\"")))).collect()
+    text.split(',')
+        .map(str::trim)
+        .filter(|t| !t.is_empty())
+        .map(|t| t.parse().map_err(|_| Error::Config(format!("{what}: invalid CIDR \"{t}\""))))
+        .collect()
 }
 
 /// `IP:port`, `IP` alone, or nothing.
@@ -296,7 +329,8 @@ fn address(text: &str, port: u16) -> Result<Option<SocketAddr>, Error> {
 }
 
 fn hostname() -> Result<String, Error> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/hostname").map_err(|e| Error::Config(format!("hostname: {e}")))?;
+    let text =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").map_err(|e| Error::Config(format!("hostname: {e}")))?;
     Ok(text.trim().to_lowercase())
 }
 
@@ -389,7 +423,14 @@ mod tests {
 
     #[test]
     fn flags_and_file() {
-        let flags = Flags::parse_from(["kube-proxy", "--master", "http://localhost:8080", "--cluster-cidr=10.0.0.0/8,fd00::/48", "--masquerade-all", "--hostname-override=Node1"]);
+        let flags = Flags::parse_from([
+            "kube-proxy",
+            "--master",
+            "http://localhost:8080",
+            "--cluster-cidr=10.0.0.0/8,fd00::/48",
+            "--masquerade-all",
+            "--hostname-override=Node1",
+        ]);
         let config = flags.to_config().unwrap();
         assert_eq!((config.node_name.as_str(), config.masquerade_all), ("node1", true));
         assert!(matches!(config.detect_local, DetectLocal::ClusterCidr(ref nets) if nets.len() == 2));
@@ -400,12 +441,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config");
         std::fs::write(&path, "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: nftables\nclusterCIDR: 10.1.0.0/16\nmetricsBindAddress: \"\"\nnftables: {syncPeriod: 1m30s}\n").unwrap();
-        let flags = Flags::parse_from(["kube-proxy", "--config", path.to_str().unwrap(), "--hostname-override=n"]).with_file().unwrap();
+        let flags = Flags::parse_from(["kube-proxy", "--config", path.to_str().unwrap(), "--hostname-override=n"])
+            .with_file()
+            .unwrap();
         let config = flags.to_config().unwrap();
         assert_eq!((config.sync_period, config.metrics_address), (Duration::from_secs(90), None));
         let written = dir.path().join("written");
         flags.write_file(&written).unwrap();
-        let again = Flags::parse_from(["kube-proxy", "--config", written.to_str().unwrap()]).with_file().unwrap().to_config().unwrap();
+        let again = Flags::parse_from(["kube-proxy", "--config", written.to_str().unwrap()])
+            .with_file()
+            .unwrap()
+            .to_config()
+            .unwrap();
         assert_eq!((again.sync_period, again.detect_local), (config.sync_period, config.detect_local));
     }
 

@@ -3,7 +3,10 @@
 use crate::model::Settings;
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use sys::nft::{Chain, ChainKind, Command, DataType, Direction, Element, Family, Field, Hook, Op, Rule, Set, Stmt, Transaction, Value, state};
+use sys::nft::{
+    Chain, ChainKind, Command, DataType, Direction, Element, Family, Field, Hook, Op, Rule, Set, Stmt, Transaction,
+    Value, state,
+};
 
 /// The table's name in both families.
 pub const TABLE: &str = "kube-proxy";
@@ -39,8 +42,15 @@ pub enum Map {
 
 impl Map {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::ServiceIps, Self::NodePorts, Self::NoEndpointServices, Self::NoEndpointNodePorts, Self::FirewallIps, Self::ClusterIps, Self::Hairpin];
+    pub const ALL: [Self; 7] = [
+        Self::ServiceIps,
+        Self::NodePorts,
+        Self::NoEndpointServices,
+        Self::NoEndpointNodePorts,
+        Self::FirewallIps,
+        Self::ClusterIps,
+        Self::Hairpin,
+    ];
 
     /// Its name in nf_tables.
     pub fn name(self) -> &'static str {
@@ -60,9 +70,15 @@ impl Map {
         let (key, verdicts, comment) = match self {
             Self::ServiceIps => (vec![Addr, Proto, Port], true, "ClusterIP, ExternalIP and LoadBalancer IP traffic"),
             Self::NodePorts => (vec![Proto, Port], true, "NodePort traffic"),
-            Self::NoEndpointServices => (vec![Addr, Proto, Port], true, "vmap to drop or reject packets to services with no endpoints"),
-            Self::NoEndpointNodePorts => (vec![Proto, Port], true, "vmap to drop or reject packets to service nodeports with no endpoints"),
-            Self::FirewallIps => (vec![Addr, Proto, Port], true, "destinations that are subject to LoadBalancerSourceRanges"),
+            Self::NoEndpointServices => {
+                (vec![Addr, Proto, Port], true, "vmap to drop or reject packets to services with no endpoints")
+            }
+            Self::NoEndpointNodePorts => {
+                (vec![Proto, Port], true, "vmap to drop or reject packets to service nodeports with no endpoints")
+            }
+            Self::FirewallIps => {
+                (vec![Addr, Proto, Port], true, "destinations that are subject to LoadBalancerSourceRanges")
+            }
             Self::ClusterIps => (vec![Addr], false, "Active ClusterIPs"),
             Self::Hairpin => (vec![Addr, Addr, Proto, Port], false, "service hairpin connections"),
         };
@@ -148,9 +164,16 @@ pub fn build(settings: &Settings) -> Transaction {
     }
     if let Some(ips) = &settings.node_port_ips {
         let comment = "IPs that accept NodePort traffic".to_owned();
-        t.push(Command::AddSet(Set { name: NODE_PORT_IPS.into(), key: vec![DataType::Addr], verdicts: false, timeout_seconds: None, comment }));
+        t.push(Command::AddSet(Set {
+            name: NODE_PORT_IPS.into(),
+            key: vec![DataType::Addr],
+            verdicts: false,
+            timeout_seconds: None,
+            comment,
+        }));
         let own = ips.iter().filter(|ip| Family::of(**ip) == settings.family);
-        let elements: Vec<Element> = own.map(|ip| Element { key: vec![Value::Addr(*ip)], verdict: None, comment: String::new() }).collect();
+        let elements: Vec<Element> =
+            own.map(|ip| Element { key: vec![Value::Addr(*ip)], verdict: None, comment: String::new() }).collect();
         if !elements.is_empty() {
             t.push(Command::AddElements { set: NODE_PORT_IPS.into(), elements });
         }
@@ -158,7 +181,9 @@ pub fn build(settings: &Settings) -> Transaction {
     for (name, kind, hook, priority) in BASE_CHAINS {
         t.push(Command::AddChain(Chain { name: name.into(), base: Some((kind, hook, priority)) }));
     }
-    for name in [SERVICES, MASQUERADING, CLUSTER_IPS_CHECK, SERVICE_CHECK, NODE_PORT_CHECK, FIREWALL_CHECK, REJECT_CHAIN] {
+    for name in
+        [SERVICES, MASQUERADING, CLUSTER_IPS_CHECK, SERVICE_CHECK, NODE_PORT_CHECK, FIREWALL_CHECK, REJECT_CHAIN]
+    {
         t.push(Command::AddChain(Chain { name: name.into(), base: None }));
     }
     if localhost(settings) {
@@ -181,7 +206,11 @@ pub fn build(settings: &Settings) -> Transaction {
 fn guard_loopback(t: &mut Transaction, family: Family) {
     t.push(Command::AddChain(Chain { name: LOOPBACK_CHECK.into(), base: None }));
     let net = loopback(family);
-    let outside = [Stmt::Addr(Direction::Source, Op::IsNot, net), Stmt::Addr(Direction::Destination, Op::Is, net), Stmt::jump(LOOPBACK_CHECK)];
+    let outside = [
+        Stmt::Addr(Direction::Source, Op::IsNot, net),
+        Stmt::Addr(Direction::Destination, Op::Is, net),
+        Stmt::jump(LOOPBACK_CHECK),
+    ];
     t.rule("filter-input", Rule::new(outside));
     t.rule(LOOPBACK_CHECK, Rule::new([Stmt::CtState(state::ESTABLISHED | state::RELATED), Stmt::back()]));
     t.rule(LOOPBACK_CHECK, Rule::new([Stmt::CtDnat, Stmt::back()]));
@@ -196,10 +225,14 @@ fn checks(t: &mut Transaction, settings: &Settings) {
     t.rule(NODE_PORT_CHECK, Rule::new(stmts));
     t.rule(FIREWALL_CHECK, Rule::new([Stmt::Vmap(front(), Map::FirewallIps.name().into())]));
     let active = Stmt::AddrInSet(Direction::Destination, Op::Is, Map::ClusterIps.name().into());
-    t.rule(CLUSTER_IPS_CHECK, Rule::new([active, Stmt::Reject]).comment("Reject traffic to invalid ports of ClusterIPs"));
+    t.rule(
+        CLUSTER_IPS_CHECK,
+        Rule::new([active, Stmt::Reject]).comment("Reject traffic to invalid ports of ClusterIPs"),
+    );
     for net in settings.service_cidrs.iter().filter(|n| Family::of(n.addr()) == settings.family) {
         // A server on this node may listen on such an address itself: cluster DNS does.
-        let here = [Stmt::Addr(Direction::Destination, Op::Is, *net), Stmt::FibLocal(Direction::Destination), Stmt::back()];
+        let here =
+            [Stmt::Addr(Direction::Destination, Op::Is, *net), Stmt::FibLocal(Direction::Destination), Stmt::back()];
         t.rule(CLUSTER_IPS_CHECK, Rule::new(here));
         let stmts = [Stmt::Addr(Direction::Destination, Op::Is, *net), Stmt::drop()];
         t.rule(CLUSTER_IPS_CHECK, Rule::new(stmts).comment("Drop traffic to unallocated ClusterIPs"));
@@ -222,5 +255,8 @@ fn dispatch(t: &mut Transaction, settings: &Settings) {
     let masquerade = Stmt::Masquerade { fully_random: true };
     t.rule(MASQUERADING, Rule::new([Stmt::Mark(mark), Stmt::ClearMark(mark), masquerade.clone()]));
     let hairpin = vec![Field::SourceAddr, Field::DestinationAddr, Field::L4Proto, Field::DestinationPort];
-    t.rule(MASQUERADING, Rule::new([Stmt::CtDnat, Stmt::InSet(hairpin, Op::Is, Map::Hairpin.name().into()), masquerade]));
+    t.rule(
+        MASQUERADING,
+        Rule::new([Stmt::CtDnat, Stmt::InSet(hairpin, Op::Is, Map::Hairpin.name().into()), masquerade]),
+    );
 }

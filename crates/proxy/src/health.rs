@@ -133,7 +133,9 @@ impl HealthChecks {
                         rt::spawn("health-check", wire::serve(listener, service.clone(), stop.clone()));
                         bound += 1;
                     }
-                    Err(error) => tracing::error!(service = %name, port, %ip, %error, "could not open the health check port"),
+                    Err(error) => {
+                        tracing::error!(service = %name, port, %ip, %error, "could not open the health check port")
+                    }
                 }
             }
             // Not remembered when it failed, so that the next sync tries again.

@@ -41,7 +41,11 @@ impl Default for Conntrack {
 
 impl Conntrack {
     fn entries(&self, cores: u64) -> u64 {
-        if self.max_per_core == 0 { 0 } else { (u64::from(self.max_per_core) * cores).clamp(u64::from(self.min), MAX_AUTOMATIC.max(self.min.into())) }
+        if self.max_per_core == 0 {
+            0
+        } else {
+            (u64::from(self.max_per_core) * cores).clamp(u64::from(self.min), MAX_AUTOMATIC.max(self.min.into()))
+        }
     }
 
     /// Raises what is lower than asked for. In a namespace of its own a process may not change the size; the host's

@@ -22,5 +22,5 @@ pub mod planner;
 mod run;
 pub mod server;
 
-pub use engine::{cleanup, Error};
+pub use engine::{Error, cleanup};
 pub use run::{Config, DetectLocal, NodePortAddresses, Runner, attach, run};

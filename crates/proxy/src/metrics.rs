@@ -31,7 +31,11 @@ impl Histogram {
         for (i, n) in self.counts.iter().enumerate() {
             let _ = writeln!(out, "{name}_bucket{{le=\"{}\"}} {n}", 0.001 * f64::from(1u32 << i));
         }
-        let _ = writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {}\n{name}_sum {}\n{name}_count {}", self.count, self.sum, self.count);
+        let _ = writeln!(
+            out,
+            "{name}_bucket{{le=\"+Inf\"}} {}\n{name}_sum {}\n{name}_count {}",
+            self.count, self.sum, self.count
+        );
     }
 }
 
@@ -60,7 +64,11 @@ impl Metrics {
         let mut inner = self.inner.lock();
         let seconds = took.as_secs_f64();
         inner.sync.observe(seconds);
-        if full { inner.full.observe(seconds) } else { inner.partial.observe(seconds) }
+        if full {
+            inner.full.observe(seconds)
+        } else {
+            inner.partial.observe(seconds)
+        }
         inner.gauges.insert("kubeproxy_sync_proxy_rules_last_timestamp_seconds".into(), now());
     }
 
@@ -87,7 +95,11 @@ impl Metrics {
         inner.full.text("kubeproxy_sync_full_proxy_rules_duration_seconds", &mut out);
         inner.partial.text("kubeproxy_sync_partial_proxy_rules_duration_seconds", &mut out);
         let mut family = "";
-        let scalars = inner.counters.iter().map(|(n, v)| (n, *v as f64, "counter")).chain(inner.gauges.iter().map(|(n, v)| (n, *v, "gauge")));
+        let scalars = inner
+            .counters
+            .iter()
+            .map(|(n, v)| (n, *v as f64, "counter"))
+            .chain(inner.gauges.iter().map(|(n, v)| (n, *v, "gauge")));
         for (name, value, kind) in scalars {
             let base = name.split('{').next().unwrap_or(name);
             if base != family {
@@ -112,6 +124,10 @@ mod tests {
         let text = metrics.text();
         assert!(text.contains("kubeproxy_sync_proxy_rules_duration_seconds_bucket{le=\"0.002\"} 0\n"), "{text}");
         assert!(text.contains("kubeproxy_sync_proxy_rules_duration_seconds_bucket{le=\"0.004\"} 1\n"));
-        assert!(text.contains("# TYPE kubeproxy_proxy_healthz_total counter\nkubeproxy_proxy_healthz_total{code=\"200\"} 2\n"));
+        assert!(
+            text.contains(
+                "# TYPE kubeproxy_proxy_healthz_total counter\nkubeproxy_proxy_healthz_total{code=\"200\"} 2\n"
+            )
+        );
     }
 }

@@ -80,7 +80,10 @@ mod tests {
     fn as_upstream_documents_them() {
         let names = PortNames::new(&ServiceName::new("ns1", "svc1"), Proto::Tcp, "p80");
         assert_eq!(names.cluster(), "service-ULMVA6XW-ns1/svc1/tcp/p80");
-        assert_eq!(names.endpoint(&"10.180.0.1:80".parse().unwrap()), "endpoint-5OJB2KTY-ns1/svc1/tcp/p80__10.180.0.1/80");
+        assert_eq!(
+            names.endpoint(&"10.180.0.1:80".parse().unwrap()),
+            "endpoint-5OJB2KTY-ns1/svc1/tcp/p80__10.180.0.1/80"
+        );
         assert!(!names.affinity(&"[fd00::1]:80".parse().unwrap()).contains(':'));
     }
 }

@@ -28,7 +28,9 @@ impl NodeFacts {
     /// From the Node.
     pub fn of(node: &Node) -> Self {
         let addresses = node.status.as_ref().and_then(|s| s.addresses.as_deref()).unwrap_or_default();
-        let of_kind = |kind: &'static str| addresses.iter().filter(move |a| a.type_ == kind).filter_map(|a| a.address.parse().ok());
+        let of_kind = |kind: &'static str| {
+            addresses.iter().filter(move |a| a.type_ == kind).filter_map(|a| a.address.parse().ok())
+        };
         let spec = node.spec.as_ref();
         let mut cidrs = spec.and_then(|s| s.pod_cidrs.clone()).unwrap_or_default();
         if cidrs.is_empty() {

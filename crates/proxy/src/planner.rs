@@ -244,10 +244,19 @@ impl Planner {
     }
 
     /// New chains and changed rules now; what is gone as commands for the transaction's end.
-    fn diff_chains(&mut self, old: &Piece, new: &Piece, t: &mut Transaction, removals: &mut Vec<Command>, now: Instant) {
-        let added: BTreeMap<String, u32> = new.affinity.iter().filter(|(s, _)| !old.affinity.contains_key(*s)).map(|(s, n)| (s.clone(), *n)).collect();
+    fn diff_chains(
+        &mut self,
+        old: &Piece,
+        new: &Piece,
+        t: &mut Transaction,
+        removals: &mut Vec<Command>,
+        now: Instant,
+    ) {
+        let added: BTreeMap<String, u32> =
+            new.affinity.iter().filter(|(s, _)| !old.affinity.contains_key(*s)).map(|(s, n)| (s.clone(), *n)).collect();
         add_sets(&added, t);
-        let changed: Vec<_> = new.chains.iter().filter(|(chain, rules)| old.chains.get(*chain) != Some(*rules)).collect();
+        let changed: Vec<_> =
+            new.chains.iter().filter(|(chain, rules)| old.chains.get(*chain) != Some(*rules)).collect();
         for (chain, _) in &changed {
             self.stale.remove(*chain);
             t.push(Command::AddChain(Chain { name: (*chain).clone(), base: None }));
@@ -279,7 +288,11 @@ impl Planner {
             }
             match wanted {
                 Some(target) => {
-                    let element = Element { key: place.1.clone(), verdict: target.verdict.clone(), comment: target.comment.clone() };
+                    let element = Element {
+                        key: place.1.clone(),
+                        verdict: target.verdict.clone(),
+                        comment: target.comment.clone(),
+                    };
                     add.entry(place.0).or_default().push(element);
                     self.installed.insert(place, target);
                 }
@@ -304,7 +317,8 @@ impl Planner {
     /// Deletes chains that have been stale long enough; a transaction of its own, whose failure means only that the
     /// kernel still holds one: give them back with [`Planner::keep_stale`].
     pub fn collect(&mut self, now: Instant) -> Option<Transaction> {
-        let due: Vec<String> = self.stale.iter().filter(|(_, at)| now >= **at + STALE_DELAY).map(|(name, _)| name.clone()).collect();
+        let due: Vec<String> =
+            self.stale.iter().filter(|(_, at)| now >= **at + STALE_DELAY).map(|(name, _)| name.clone()).collect();
         if due.is_empty() {
             return None;
         }
@@ -328,7 +342,13 @@ impl Planner {
 
 fn add_sets(sets: &BTreeMap<String, u32>, t: &mut Transaction) {
     for (name, seconds) in sets {
-        let set = Set { name: name.clone(), key: vec![DataType::Addr], verdicts: false, timeout_seconds: Some(*seconds), comment: String::new() };
+        let set = Set {
+            name: name.clone(),
+            key: vec![DataType::Addr],
+            verdicts: false,
+            timeout_seconds: Some(*seconds),
+            comment: String::new(),
+        };
         t.push(Command::AddSet(set));
     }
 }

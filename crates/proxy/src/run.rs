@@ -165,7 +165,10 @@ pub fn attach(config: Config, factory: &Factory) -> Runner {
         to.metrics.count("kubeproxy_sync_proxy_rules_endpoint_changes_total", 1);
         to.push(|p| drop(p.slices.insert(delta.object().key(), value)));
     });
-    let node = factory.scoped::<core::Node>(Scope { field_selector: format!("metadata.name={}", config.node_name), ..Default::default() });
+    let node = factory.scoped::<core::Node>(Scope {
+        field_selector: format!("metadata.name={}", config.node_name),
+        ..Default::default()
+    });
     let to = shared.clone();
     node.add_handler(move |delta| {
         let mut facts = NodeFacts::of(delta.object());
@@ -238,7 +241,8 @@ impl Runner {
         // The first table is made from everything that has been listed.
         let mut engine = Some(Engine::open(settings)?);
         let addresses = vec![IpAddr::from(Ipv4Addr::UNSPECIFIED)];
-        let mut checks = HealthChecks::new(self.inbox.health.clone(), self.health_addresses(addresses), shutdown.clone());
+        let mut checks =
+            HealthChecks::new(self.inbox.health.clone(), self.health_addresses(addresses), shutdown.clone());
         loop {
             let begun = Instant::now();
             let batch = std::mem::take(&mut *self.inbox.pending.lock());
@@ -296,9 +300,16 @@ impl Runner {
             return;
         }
         self.inbox.health.synced(begun);
-        let (internal, external) = planners.iter().map(crate::planner::Planner::no_local).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
-        metrics.gauge("kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy=\"internal\"}", f64::from(internal));
-        metrics.gauge("kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy=\"external\"}", f64::from(external));
+        let (internal, external) =
+            planners.iter().map(crate::planner::Planner::no_local).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        metrics.gauge(
+            "kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy=\"internal\"}",
+            f64::from(internal),
+        );
+        metrics.gauge(
+            "kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy=\"external\"}",
+            f64::from(external),
+        );
         tracing::debug!(full = done.full, services = done.services, took_us = took.as_micros() as u64, "synced");
     }
 
@@ -352,13 +363,16 @@ impl Runner {
 
     async fn serve(&self, shutdown: &Shutdown) -> Result<(), Error> {
         let metrics = self.inbox.metrics.clone();
-        let healthz: Arc<dyn wire::Service> = Arc::new(Healthz { health: self.inbox.health.clone(), metrics: metrics.clone() });
+        let healthz: Arc<dyn wire::Service> =
+            Arc::new(Healthz { health: self.inbox.health.clone(), metrics: metrics.clone() });
         let other: Arc<dyn wire::Service> = Arc::new(MetricsServer { metrics, configz: self.config.configz.clone() });
         for (address, service) in [(self.config.healthz_address, healthz), (self.config.metrics_address, other)] {
             let Some(address) = address else { continue };
             match wire::bind(address, None).await {
                 Ok(bound) => drop(rt::spawn("proxy-http", wire::serve(bound, service, shutdown.clone()))),
-                Err(source) if self.config.bind_hard_fail => return Err(Error::Listen { address: address.to_string(), source }),
+                Err(source) if self.config.bind_hard_fail => {
+                    return Err(Error::Listen { address: address.to_string(), source });
+                }
                 Err(error) => tracing::error!(%address, %error, "could not listen"),
             }
         }
@@ -375,7 +389,8 @@ impl Work {
             self.engine.set_slice(name, slice.as_ref());
         }
         if self.batch.node.is_some() || self.batch.service_cidrs.is_some() {
-            let cidrs: Option<Vec<IpNet>> = self.batch.service_cidrs.as_ref().map(|all| all.values().flatten().copied().collect());
+            let cidrs: Option<Vec<IpNet>> =
+                self.batch.service_cidrs.as_ref().map(|all| all.values().flatten().copied().collect());
             self.engine.update_settings(|s| apply_config(s, &self.config, self.batch.node.as_ref(), cidrs.as_deref()));
         }
         (self.engine.sync(), self.engine)

@@ -15,7 +15,8 @@ fn sh(ns: &NetNs, line: &str) -> String {
 /// Whether an address answers, be it with a refusal.
 fn reaches(ns: &NetNs, ip: &str) -> bool {
     let address = std::net::SocketAddr::new(ip.parse().unwrap(), 9);
-    let answer = ns.run(move || std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_secs(2))).unwrap();
+    let answer =
+        ns.run(move || std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_secs(2))).unwrap();
     answer.is_ok() || answer.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
@@ -35,14 +36,18 @@ fn nodes_reach_the_host_and_everything_goes_again() {
         mtu: 0,
     };
     // A host whose firewall drops what passes through, as Docker leaves it.
-    sh(&host, "nft add table ip filter; nft 'add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }'");
+    sh(
+        &host,
+        "nft add table ip filter; nft 'add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }'",
+    );
     let before = sh(&host, "nft list ruleset");
     let changed = host.run(|| lay(&cluster)).unwrap().unwrap();
     let again = host.run(|| lay(&cluster)).unwrap().unwrap();
     assert!(again.sysctls.is_empty());
     let gateways: Vec<IpAddr> = vec!["10.77.0.1".parse().unwrap(), "fd77::1".parse().unwrap()];
     for (n, path) in paths.iter().enumerate() {
-        let addresses: Vec<IpNet> = vec![format!("10.77.0.{}/24", n + 2).parse().unwrap(), format!("fd77::{}/64", n + 2).parse().unwrap()];
+        let addresses: Vec<IpNet> =
+            vec![format!("10.77.0.{}/24", n + 2).parse().unwrap(), format!("fd77::{}/64", n + 2).parse().unwrap()];
         let name = format!("node{n}");
         let node = Node { bridge: "ct0", name: &name, netns: path, addresses: &addresses, gateways: &gateways, mtu: 0 };
         host.run(|| attach_node(&node)).unwrap().unwrap();
@@ -51,7 +56,10 @@ fn nodes_reach_the_host_and_everything_goes_again() {
     assert!(reaches(&nodes[0], "10.77.0.3"), "{}", sh(&nodes[0], "ip a; ip r"));
     assert!(reaches(&nodes[1], "fd77::1"));
 
-    let routes = [("10.78.1.0/24".parse().unwrap(), "10.77.0.2".parse().unwrap()), ("10.78.2.0/24".parse().unwrap(), "10.77.0.3".parse().unwrap())];
+    let routes = [
+        ("10.78.1.0/24".parse().unwrap(), "10.77.0.2".parse().unwrap()),
+        ("10.78.2.0/24".parse().unwrap(), "10.77.0.3".parse().unwrap()),
+    ];
     host.run(|| sync_routes(&routes)).unwrap().unwrap();
     sync_routes_in(&paths[0], &routes[1..]).unwrap();
     assert!(sh(&host, "ip route").contains("10.78.2.0/24 via 10.77.0.3 dev ct0"));

@@ -35,7 +35,8 @@ fn sh(ns: &NetNs, line: &str) -> String {
 /// Whether an address answers, be it with a refusal.
 fn reaches(ns: &NetNs, ip: &str) -> bool {
     let address = std::net::SocketAddr::new(ip.parse().unwrap(), 9);
-    let answer = ns.run(move || std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_secs(2))).unwrap();
+    let answer =
+        ns.run(move || std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_secs(2))).unwrap();
     answer.is_ok() || answer.is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
@@ -57,14 +58,22 @@ fn life_of_pods(link: PodLink) {
     node.run(|| inner.set_pod_cidrs(&["10.244.1.0/24".into(), "fd44:1::/64".into()])).unwrap().unwrap();
     node.run(|| inner.need_list().and_then(|l| inner.cni.status(&l))).unwrap().unwrap();
     a.request.port_mappings = vec![node_api::PortMapping { host_port: 8080, container_port: 80, ..Default::default() }];
-    sh(&node, "ip link set lo up; ip link add up0 type veth peer name up1; ip link set up0 up; ip addr add 192.0.2.1/24 dev up0");
+    sh(
+        &node,
+        "ip link set lo up; ip link add up0 type veth peer name up1; ip link set up0 up; ip addr add 192.0.2.1/24 dev up0",
+    );
 
     let one = node.run(|| inner.setup(&a.request)).unwrap().unwrap();
     let two = node.run(|| inner.setup(&b.request)).unwrap().unwrap();
     assert_eq!(one.ips, ["10.244.1.2".parse::<IpAddr>().unwrap(), "fd44:1::2".parse().unwrap()]);
     assert_eq!(two.ips[0], "10.244.1.3".parse::<IpAddr>().unwrap());
     for target in ["10.244.1.3", "fd44:1::3", "10.244.1.1", "192.0.2.1", "127.0.0.1"] {
-        assert!(reaches(&a.ns, target), "{link:?} {target}\n{}\n{}", sh(&a.ns, "ip a; ip r; ip n"), sh(&node, "ip a; ip r; ip n"));
+        assert!(
+            reaches(&a.ns, target),
+            "{link:?} {target}\n{}\n{}",
+            sh(&a.ns, "ip a; ip r; ip n"),
+            sh(&node, "ip a; ip r; ip n")
+        );
     }
     node.run(|| inner.cni.check(&inner.need_list().unwrap(), &attachment(&a.request).unwrap())).unwrap().unwrap();
 
@@ -75,9 +84,13 @@ fn life_of_pods(link: PodLink) {
             drop(stream.unwrap());
         }
     });
-    for (from, target) in [(&node, "192.0.2.1:8080"), (&node, "127.0.0.1:8080"), (&b.ns, "10.244.1.1:8080"), (&a.ns, "10.244.1.1:8080")] {
+    for (from, target) in
+        [(&node, "192.0.2.1:8080"), (&node, "127.0.0.1:8080"), (&b.ns, "10.244.1.1:8080"), (&a.ns, "10.244.1.1:8080")]
+    {
         let address = target.parse().unwrap();
-        let connected = from.run(|| std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_secs(3)).map(drop)).unwrap();
+        let connected = from
+            .run(|| std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_secs(3)).map(drop))
+            .unwrap();
         assert!(connected.is_ok(), "{link:?} {target}: {connected:?}\n{}", sh(&node, "nft list ruleset"));
     }
     thread.join().unwrap();

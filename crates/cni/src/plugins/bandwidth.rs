@@ -28,12 +28,16 @@ fn load(conf: &Conf) -> Result<Limits> {
         Some(limits) => limits,
         None => conf.parse()?,
     };
-    for (name, rate, burst) in [("ingress", limits.ingress_rate, limits.ingress_burst), ("egress", limits.egress_rate, limits.egress_burst)] {
+    for (name, rate, burst) in
+        [("ingress", limits.ingress_rate, limits.ingress_burst), ("egress", limits.egress_rate, limits.egress_burst)]
+    {
         match (rate, burst) {
             (0, 0) => {}
             (0, _) => return Err(Error::config(format!("if {name} burst is set, rate must also be set"))),
             (_, 0) => return Err(Error::config(format!("if {name} rate is set, burst must also be set"))),
-            (_, b) if b / 8 >= u64::from(u32::MAX) => return Err(Error::config(format!("{name} burst cannot be more than 4GB"))),
+            (_, b) if b / 8 >= u64::from(u32::MAX) => {
+                return Err(Error::config(format!("{name} burst cannot be more than 4GB")));
+            }
             _ => {}
         }
     }
@@ -75,11 +79,12 @@ impl Plugin for Bandwidth {
         if limits.egress_rate > 0 {
             let name = ifb_name(invocation);
             host.delete_link_if_exists(&name).context(|| "removing a stale IFB".into())?;
-            host.add_link(&NewLink { mtu: veth.mtu, up: true, ..NewLink::new(&name, LinkKind::Ifb) }).context(|| "creating the IFB".into())?;
+            host.add_link(&NewLink { mtu: veth.mtu, up: true, ..NewLink::new(&name, LinkKind::Ifb) })
+                .context(|| "creating the IFB".into())?;
             let ifb = host.link(&name).context(|| "the IFB".into())?;
-            let limited = host
-                .redirect_ingress(veth.index, ifb.index)
-                .and_then(|()| host.set_token_bucket(ifb.index, limits.egress_rate / 8, (limits.egress_burst / 8) as u32, LATENCY_US));
+            let limited = host.redirect_ingress(veth.index, ifb.index).and_then(|()| {
+                host.set_token_bucket(ifb.index, limits.egress_rate / 8, (limits.egress_burst / 8) as u32, LATENCY_US)
+            });
             if let Err(e) = limited {
                 // The attachment fails as a whole; the IFB would stay behind.
                 let _ = host.delete_link(ifb.index);

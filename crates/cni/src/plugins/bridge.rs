@@ -40,7 +40,8 @@ fn load(invocation: &Invocation, conf: &Conf) -> Result<NetConf> {
     if own.hairpin_mode && own.promisc_mode {
         return Err(Error::config("cannot set hairpin mode and promiscuous mode at the same time"));
     }
-    let unsupported = |field: &str| Err(Error::new(code::UNSUPPORTED_FIELD, format!("bridge: {field} is not supported")));
+    let unsupported =
+        |field: &str| Err(Error::new(code::UNSUPPORTED_FIELD, format!("bridge: {field} is not supported")));
     if own.vlan != 0 || !own.vlan_trunk.is_empty() {
         return unsupported("vlan");
     }
@@ -98,10 +99,16 @@ fn gateways(result: &mut CniResult, conf: &NetConf) -> Result<Vec<IpNet>> {
         };
         ip.gateway = Some(gateway);
         addresses.push(IpNet::new(gateway, ip.address.prefix_len()).context(|| "gateway".into())?);
-        let any = if gateway.is_ipv4() { IpNet::new_assert(Ipv4Addr::UNSPECIFIED.into(), 0) } else { IpNet::new_assert(Ipv6Addr::UNSPECIFIED.into(), 0) };
+        let any = if gateway.is_ipv4() {
+            IpNet::new_assert(Ipv4Addr::UNSPECIFIED.into(), 0)
+        } else {
+            IpNet::new_assert(Ipv6Addr::UNSPECIFIED.into(), 0)
+        };
         if conf.is_default_gateway {
             if result.routes.iter().any(|r| r.dst == any && r.gw.is_some()) {
-                return Err(Error::config(format!("cannot use isDefaultGateway: a default route to {any} is configured")));
+                return Err(Error::config(format!(
+                    "cannot use isDefaultGateway: a default route to {any} is configured"
+                )));
             }
             result.routes.retain(|r| r.dst != any);
             result.routes.push(Route { gw: Some(gateway), ..Route::to(any) });
@@ -120,9 +127,13 @@ fn ensure_addresses(host: &mut Handle, bridge: &Link, wanted: &[IpNet], force: b
         if present.iter().any(|a| a.net == *net) {
             continue;
         }
-        let other = present.iter().find(|a| a.scope == 0 && a.net.addr().is_ipv4() == net.addr().is_ipv4() && !wanted.contains(&a.net));
+        let other = present
+            .iter()
+            .find(|a| a.scope == 0 && a.net.addr().is_ipv4() == net.addr().is_ipv4() && !wanted.contains(&a.net));
         match other {
-            Some(other) if force => host.delete_address(bridge.index, other.net).context(|| "replacing the bridge's address".into())?,
+            Some(other) if force => {
+                host.delete_address(bridge.index, other.net).context(|| "replacing the bridge's address".into())?
+            }
             Some(other) if net.addr().is_ipv4() || other.net.trunc() == net.trunc() => {
                 let msg = format!("\"{}\" already has an IP address different from {net}", bridge.name);
                 return Err(Error::config(msg));
@@ -159,14 +170,28 @@ impl Plugin for Bridge {
             (true, None) => Vec::new(),
         };
         let host_name = link::host_name(&invocation.container_id, &invocation.ifname);
-        let spec = PairSpec { host_name: &host_name, ifname: &invocation.ifname, mtu: own.mtu, mac: &mac, master: Some(bridge.index) };
+        let spec = PairSpec {
+            host_name: &host_name,
+            ifname: &invocation.ifname,
+            mtu: own.mtu,
+            mac: &mac,
+            master: Some(bridge.index),
+        };
         undo.push("interface", || link::remove(Some(path), &invocation.ifname).map(drop));
         let mut pair = link::make_pair(&mut host, &ns, &spec)?;
         if own.hairpin_mode || own.port_isolation {
-            let options = PortOptions { hairpin: Some(own.hairpin_mode), isolated: own.port_isolation.then_some(true), ..Default::default() };
+            let options = PortOptions {
+                hairpin: Some(own.hairpin_mode),
+                isolated: own.port_isolation.then_some(true),
+                ..Default::default()
+            };
             host.set_port(pair.host.index, options).context(|| "failed to setup hairpin mode".into())?;
         }
-        result.interfaces = vec![link::interface(&bridge, None), link::interface(&pair.host, None), link::interface(&pair.container, Some(path))];
+        result.interfaces = vec![
+            link::interface(&bridge, None),
+            link::interface(&pair.host, None),
+            link::interface(&pair.container, Some(path)),
+        ];
         if layer3 {
             let addresses = gateways(&mut result, &own)?;
             ensure_addresses(&mut host, &bridge, &addresses, own.force_address)?;
@@ -179,7 +204,9 @@ impl Plugin for Bridge {
                 masquerade::add(&conf.name, &ips, &format!("{}/{}", invocation.container_id, invocation.ifname))?;
             }
         } else if !own.disable_container_interface {
-            pair.inside.set_up(pair.container.index, true).context(|| "bringing up the container's interface".into())?;
+            pair.inside
+                .set_up(pair.container.index, true)
+                .context(|| "bringing up the container's interface".into())?;
         }
         undo.done();
         Ok(result)

@@ -67,16 +67,26 @@ fn plan(invocation: &Invocation, conf: &Conf) -> Result<Plan> {
 /// Addresses asked for by `CNI_ARGS` IP, `args.cni.ips` or the capability `ips`, with or without prefix length.
 fn wanted(invocation: &Invocation, conf: &Conf) -> Result<Vec<IpAddr>> {
     let mut texts: Vec<String> = invocation.arg("IP").map(str::to_owned).into_iter().collect();
-    texts.extend(conf.cni_arg("ips").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
+    texts.extend(
+        conf.cni_arg("ips")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(str::to_owned),
+    );
     texts.extend(conf.capability::<Vec<String>>("ips")?.unwrap_or_default());
     texts
         .iter()
-        .map(|t| t.split('/').next().unwrap_or(t).parse().map_err(|_| Error::config(format!("invalid requested IP \"{t}\""))))
+        .map(|t| {
+            t.split('/').next().unwrap_or(t).parse().map_err(|_| Error::config(format!("invalid requested IP \"{t}\"")))
+        })
         .collect()
 }
 
 fn open(conf: &Conf, ipam: &Ipam) -> Result<Store> {
-    let dir = if ipam.data_dir.is_empty() { PathBuf::from("/var/lib/cni/networks") } else { PathBuf::from(&ipam.data_dir) };
+    let dir =
+        if ipam.data_dir.is_empty() { PathBuf::from("/var/lib/cni/networks") } else { PathBuf::from(&ipam.data_dir) };
     Store::open(&dir.join(&conf.name))
 }
 
@@ -97,10 +107,16 @@ impl Plugin for HostLocal {
             let position = plan.wanted.iter().position(|ip| set.iter().any(|r| r.contains(*ip)));
             let wanted = position.map(|p| plan.wanted.remove(p));
             match store.reserve(set, n, wanted, id, ifname) {
-                Ok((address, gateway)) => result.ips.push(IpConfig { interface: None, address, gateway: Some(gateway) }),
+                Ok((address, gateway)) => {
+                    result.ips.push(IpConfig { interface: None, address, gateway: Some(gateway) })
+                }
                 Err(e) => {
                     store.release(id, ifname)?;
-                    return Err(Error { code: e.code, msg: format!("failed to allocate for range {n}"), source: Some(Box::new(e)) });
+                    return Err(Error {
+                        code: e.code,
+                        msg: format!("failed to allocate for range {n}"),
+                        source: Some(Box::new(e)),
+                    });
                 }
             }
         }

@@ -16,7 +16,8 @@ pub fn host_name(container_id: &str, ifname: &str) -> String {
 
 /// Parses `aa:bb:cc:dd:ee:ff`.
 pub fn parse_mac(text: &str) -> Result<Vec<u8>> {
-    let bytes: Option<Vec<u8>> = text.split(':').map(|part| u8::from_str_radix(part, 16).ok().filter(|_| part.len() == 2)).collect();
+    let bytes: Option<Vec<u8>> =
+        text.split(':').map(|part| u8::from_str_radix(part, 16).ok().filter(|_| part.len() == 2)).collect();
     bytes.filter(|b| b.len() == 6).ok_or_else(|| Error::config(format!("invalid hardware address \"{text}\"")))
 }
 
@@ -63,7 +64,10 @@ pub fn make_pair(host: &mut Handle, ns: &NetNs, spec: &PairSpec<'_>) -> Result<P
     let new = || NewLink {
         mtu: spec.mtu,
         master: spec.master,
-        ..NewLink::new(spec.host_name, LinkKind::Veth(VethPeer { name: spec.ifname, netns: Some(ns), mac: spec.mac, mtu: spec.mtu }))
+        ..NewLink::new(
+            spec.host_name,
+            LinkKind::Veth(VethPeer { name: spec.ifname, netns: Some(ns), mac: spec.mac, mtu: spec.mtu }),
+        )
     };
     let mut made = host.add_link(&new());
     if made.as_ref().is_err_and(netlink::Error::is_exists) {
@@ -86,7 +90,11 @@ pub fn no_duplicate_detection(link: &str) {
     if sysctl::exists(&key)
         && let Err(error) = sysctl::set(&key, "0")
     {
-        tracing::debug!(link, error = &error as &dyn std::error::Error, "could not turn off duplicate address detection");
+        tracing::debug!(
+            link,
+            error = &error as &dyn std::error::Error,
+            "could not turn off duplicate address detection"
+        );
     }
 }
 
@@ -122,14 +130,17 @@ pub fn kernel_route(route: &Route, result: &CniResult, link: u32) -> netlink::Ro
 pub fn configure(inside: &mut Handle, ns: &NetNs, link: &Link, result: &CniResult) -> Result<()> {
     if result.ips.iter().any(|i| i.address.addr().is_ipv6()) {
         let key = |what: &str| format!("net/ipv6/conf/{}/{what}", link.name);
-        sysctl::set_all_in(ns, &[(key("disable_ipv6"), "0"), (key("accept_dad"), "0")]).context(|| "enabling IPv6 in the container".into())?;
+        sysctl::set_all_in(ns, &[(key("disable_ipv6"), "0"), (key("accept_dad"), "0")])
+            .context(|| "enabling IPv6 in the container".into())?;
     }
     for ip in &result.ips {
         inside.add_address(link.index, ip.address).context(|| "adding an address in the container".into())?;
     }
     inside.set_up(link.index, true).context(|| "bringing up the container's interface".into())?;
     for route in &result.routes {
-        inside.ensure_route(&kernel_route(route, result, link.index)).context(|| format!("failed to add route '{}'", route.dst))?;
+        inside
+            .ensure_route(&kernel_route(route, result, link.index))
+            .context(|| format!("failed to add route '{}'", route.dst))?;
     }
     Ok(())
 }
@@ -154,7 +165,9 @@ pub fn enable_forwarding<'a>(ips: impl IntoIterator<Item = &'a IpNet>) -> Result
 pub fn remove(netns: Option<&Path>, ifname: &str) -> Result<Vec<IpNet>> {
     let Some(ns) = netns.and_then(|p| NetNs::open(p).ok()) else { return Ok(Vec::new()) };
     let mut inside = Handle::open_in(&ns).context(|| "netlink in the namespace".into())?;
-    let Some(link) = inside.find_link(ifname).context(|| "the container's interface".into())? else { return Ok(Vec::new()) };
+    let Some(link) = inside.find_link(ifname).context(|| "the container's interface".into())? else {
+        return Ok(Vec::new());
+    };
     let addresses = inside.addresses(Some(link.index)).context(|| "the container's addresses".into())?;
     match inside.delete_link(link.index) {
         Err(e) if !e.is_not_found() => Err(Error::internal("removing the container's interface", e)),
@@ -166,7 +179,8 @@ pub fn remove(netns: Option<&Path>, ifname: &str) -> Result<Vec<IpNet>> {
 pub fn check(netns: &Path, ifname: &str, previous: &CniResult) -> Result<()> {
     let sandbox = netns.display().to_string();
     let position = previous.interfaces.iter().position(|i| i.name == ifname && i.sandbox == sandbox);
-    let position = position.ok_or_else(|| Error::config(format!("interface {ifname} of {sandbox} is not in the previous result")))?;
+    let position = position
+        .ok_or_else(|| Error::config(format!("interface {ifname} of {sandbox} is not in the previous result")))?;
     let ns = NetNs::open(netns).context(|| "opening the namespace".into())?;
     let mut inside = Handle::open_in(&ns).context(|| "netlink in the namespace".into())?;
     let link = inside.link(ifname).context(|| "the container's interface".into())?;

@@ -30,7 +30,10 @@ impl Plugin for Loopback {
                 sandbox: path.display().to_string(),
                 ..Default::default()
             }],
-            ips: addresses.into_iter().map(|a| IpConfig { interface: Some(0), address: a.net, gateway: None }).collect(),
+            ips: addresses
+                .into_iter()
+                .map(|a| IpConfig { interface: Some(0), address: a.net, gateway: None })
+                .collect(),
             ..Default::default()
         })
     }

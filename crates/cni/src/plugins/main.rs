@@ -25,7 +25,8 @@ pub fn main(name: &str) -> Option<i32> {
 /// The same with the environment and the input given: output and exit code.
 pub fn main_with(plugin: &dyn Plugin, env: impl Fn(&str) -> Option<String>, input: &str) -> (String, i32) {
     let spoken = serde_json::from_str::<Value>(input).ok();
-    let version = spoken.as_ref().and_then(|v| v.get("cniVersion")).and_then(Value::as_str).unwrap_or(version::ABSENT).to_owned();
+    let version =
+        spoken.as_ref().and_then(|v| v.get("cniVersion")).and_then(Value::as_str).unwrap_or(version::ABSENT).to_owned();
     match answer(plugin, env, spoken) {
         Ok(Some(value)) => (value.to_string(), 0),
         Ok(None) => (String::new(), 0),
@@ -41,11 +42,15 @@ fn answer(plugin: &dyn Plugin, env: impl Fn(&str) -> Option<String>, input: Opti
         "CHECK" => Command::Check,
         "GC" => Command::Gc,
         "STATUS" => Command::Status,
-        "VERSION" => return Ok(Some(json!({ "cniVersion": version::CURRENT, "supportedVersions": version::SUPPORTED }))),
+        "VERSION" => {
+            return Ok(Some(json!({ "cniVersion": version::CURRENT, "supportedVersions": version::SUPPORTED })));
+        }
         "" => return Err(Error::new(code::INVALID_ENVIRONMENT, "required env variables [CNI_COMMAND] missing")),
         other => return Err(Error::new(code::INVALID_ENVIRONMENT, format!("unknown CNI_COMMAND: {other}"))),
     };
-    let Some(Value::Object(body)) = input else { return Err(Error::new(code::DECODING, "error unmarshall network config")) };
+    let Some(Value::Object(body)) = input else {
+        return Err(Error::new(code::DECODING, "error unmarshall network config"));
+    };
     let conf = Conf::new(Map::clone(&body))?;
     let invocation = Invocation {
         command,

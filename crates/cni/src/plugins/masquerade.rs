@@ -7,7 +7,10 @@ use crate::error::{Context, Result};
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 use std::net::{Ipv4Addr, Ipv6Addr};
-use sys::nft::{Apply, Chain, ChainKind, Command, Connection, DataType, Direction, Element, Family, Field, Hook, Op, Rule, Set, Stmt, Transaction, Value, Verdict};
+use sys::nft::{
+    Apply, Chain, ChainKind, Command, Connection, DataType, Direction, Element, Family, Field, Hook, Op, Rule, Set,
+    Stmt, Transaction, Value, Verdict,
+};
 
 const TABLE: &str = "cni_masquerade";
 const MAP: &str = "containers";
@@ -29,8 +32,17 @@ fn transaction(family: Family, network: &str, ips: &[IpNet], comment: &str) -> T
     let name = chain(network, &subnets);
     let mut t = Transaction::new(family, TABLE);
     t.push(Command::AddTable { comment: "masquerading by CNI plugins".into() });
-    t.push(Command::AddSet(Set { name: MAP.into(), key: vec![DataType::Addr], verdicts: true, timeout_seconds: None, comment: String::new() }));
-    t.push(Command::AddChain(Chain { name: "postrouting".into(), base: Some((ChainKind::Nat, Hook::Postrouting, 100)) }));
+    t.push(Command::AddSet(Set {
+        name: MAP.into(),
+        key: vec![DataType::Addr],
+        verdicts: true,
+        timeout_seconds: None,
+        comment: String::new(),
+    }));
+    t.push(Command::AddChain(Chain {
+        name: "postrouting".into(),
+        base: Some((ChainKind::Nat, Hook::Postrouting, 100)),
+    }));
     t.push(Command::AddChain(Chain { name: name.clone(), base: None }));
     t.push(Command::FlushChain("postrouting".into()));
     t.rule("postrouting", Rule::new([Stmt::Vmap(vec![Field::SourceAddr], MAP.into())]));
@@ -41,7 +53,11 @@ fn transaction(family: Family, network: &str, ips: &[IpNet], comment: &str) -> T
     t.rule(&name, Rule::new([Stmt::Masquerade { fully_random: true }]).comment(network));
     let elements = ips
         .iter()
-        .map(|ip| Element { key: vec![Value::Addr(ip.addr())], verdict: Some(Verdict::Goto(name.clone())), comment: comment.to_owned() })
+        .map(|ip| Element {
+            key: vec![Value::Addr(ip.addr())],
+            verdict: Some(Verdict::Goto(name.clone())),
+            comment: comment.to_owned(),
+        })
         .collect();
     t.push(Command::AddElements { set: MAP.into(), elements });
     t

@@ -85,7 +85,9 @@ pub struct Invocation {
 impl Invocation {
     /// The namespace, which every command but DEL needs.
     fn netns(&self) -> Result<&std::path::Path> {
-        self.netns.as_deref().ok_or_else(|| Error::new(code::INVALID_ENVIRONMENT, "required env variables [CNI_NETNS] missing"))
+        self.netns
+            .as_deref()
+            .ok_or_else(|| Error::new(code::INVALID_ENVIRONMENT, "required env variables [CNI_NETNS] missing"))
     }
 
     /// A value of `CNI_ARGS`.
@@ -117,7 +119,8 @@ impl Conf {
             version::ABSENT.clone_into(&mut version);
         }
         if !version::is_supported(&version) {
-            let msg = format!("incompatible CNI versions: config is \"{version}\", plugin supports {:?}", version::SUPPORTED);
+            let msg =
+                format!("incompatible CNI versions: config is \"{version}\", plugin supports {:?}", version::SUPPORTED);
             return Err(Error::new(code::INCOMPATIBLE_VERSION, msg));
         }
         Ok(Self { name: text("name"), version, body })
@@ -125,8 +128,11 @@ impl Conf {
 
     /// The plugin's own fields.
     fn parse<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_value(Value::Object(self.body.clone()))
-            .map_err(|e| Error { code: code::DECODING, msg: "failed to load netconf".into(), source: Some(e.into()) })
+        serde_json::from_value(Value::Object(self.body.clone())).map_err(|e| Error {
+            code: code::DECODING,
+            msg: "failed to load netconf".into(),
+            source: Some(e.into()),
+        })
     }
 
     /// The result of the plugin before.
@@ -141,10 +147,14 @@ impl Conf {
 
     /// A capability's value.
     fn capability<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
-        let Some(value) = self.body.get("runtimeConfig").and_then(|r| r.get(name)).filter(|v| !v.is_null()) else { return Ok(None) };
-        serde_json::from_value(value.clone())
-            .map(Some)
-            .map_err(|e| Error { code: code::DECODING, msg: format!("runtimeConfig.{name}"), source: Some(e.into()) })
+        let Some(value) = self.body.get("runtimeConfig").and_then(|r| r.get(name)).filter(|v| !v.is_null()) else {
+            return Ok(None);
+        };
+        serde_json::from_value(value.clone()).map(Some).map_err(|e| Error {
+            code: code::DECODING,
+            msg: format!("runtimeConfig.{name}"),
+            source: Some(e.into()),
+        })
     }
 
     /// A value of `args.cni`.
@@ -154,7 +164,9 @@ impl Conf {
 
     /// Attachments that GC must keep.
     fn valid_attachments(&self) -> Vec<(String, String)> {
-        let list = ["cni.dev/valid-attachments", "cni.dev/attachments"].iter().find_map(|k| self.body.get(*k).and_then(Value::as_array));
+        let list = ["cni.dev/valid-attachments", "cni.dev/attachments"]
+            .iter()
+            .find_map(|k| self.body.get(*k).and_then(Value::as_array));
         let text = |v: &Value, key: &str| v.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         list.into_iter().flatten().map(|v| (text(v, "containerID"), text(v, "ifname"))).collect()
     }
@@ -230,9 +242,16 @@ pub(crate) fn validate_names(container_id: &str, ifname: &str) -> Result<()> {
     let id_ok = container_id.starts_with(|c: char| c.is_ascii_alphanumeric())
         && container_id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
     if !id_ok {
-        return Err(Error::new(code::INVALID_ENVIRONMENT, format!("invalid characters in containerID \"{container_id}\"")));
+        return Err(Error::new(
+            code::INVALID_ENVIRONMENT,
+            format!("invalid characters in containerID \"{container_id}\""),
+        ));
     }
-    let bad = ifname.is_empty() || ifname.len() > 15 || ifname == "." || ifname == ".." || ifname.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
+    let bad = ifname.is_empty()
+        || ifname.len() > 15
+        || ifname == "."
+        || ifname == ".."
+        || ifname.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
     if bad {
         return Err(Error::new(code::INVALID_ENVIRONMENT, format!("invalid interface name \"{ifname}\"")));
     }

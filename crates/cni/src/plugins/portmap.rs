@@ -12,8 +12,8 @@ use sha2::{Digest, Sha256};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use sys::netlink::sysctl;
 use sys::nft::{
-    Apply, Chain, ChainKind, Command, Connection, DataType, Direction, Element, Family, Field, Hook, Key, Op, Proto, Rule, Set, Stmt, Transaction,
-    Value, Verdict,
+    Apply, Chain, ChainKind, Command, Connection, DataType, Direction, Element, Family, Field, Hook, Key, Op, Proto,
+    Rule, Set, Stmt, Transaction, Value, Verdict,
 };
 
 /// The plugin.
@@ -72,7 +72,8 @@ struct Port {
 
 fn load(conf: &Conf) -> Result<(NetConf, Vec<Port>)> {
     let own: NetConf = conf.parse()?;
-    let unsupported = |what: &str| Err(Error::new(code::UNSUPPORTED_FIELD, format!("portmap: {what} is not supported")));
+    let unsupported =
+        |what: &str| Err(Error::new(code::UNSUPPORTED_FIELD, format!("portmap: {what} is not supported")));
     if !matches!(own.backend.as_str(), "" | "nftables") {
         return unsupported(&format!("backend {}", own.backend));
     }
@@ -105,7 +106,12 @@ impl Port {
             "" => None,
             text => Some(text.parse().map_err(|_| Error::config(format!("invalid hostIP \"{text}\"")))?),
         };
-        Ok(Self { host: m.host_port, container: m.container_port, proto, host_ip: host_ip.filter(|ip| !ip.is_unspecified()) })
+        Ok(Self {
+            host: m.host_port,
+            container: m.container_port,
+            proto,
+            host_ip: host_ip.filter(|ip| !ip.is_unspecified()),
+        })
     }
 
     /// The map and the key for one family; `None` where the host address is of the other family.
@@ -113,7 +119,9 @@ impl Port {
         let tail = [Value::Proto(self.proto), Value::Port(self.host)];
         match self.host_ip {
             None => Some((PORTS, tail.to_vec())),
-            Some(ip) if Family::of(ip) == family => Some((IP_PORTS, [Value::Addr(ip)].into_iter().chain(tail).collect())),
+            Some(ip) if Family::of(ip) == family => {
+                Some((IP_PORTS, [Value::Addr(ip)].into_iter().chain(tail).collect()))
+            }
             Some(_) => None,
         }
     }
@@ -125,7 +133,10 @@ fn chain_name(network: &str, id: &str, ifname: &str) -> String {
 }
 
 fn add_element(set: &str, key: Key, verdict: Verdict, comment: &str) -> Command {
-    Command::AddElements { set: set.into(), elements: vec![Element { key, verdict: Some(verdict), comment: comment.into() }] }
+    Command::AddElements {
+        set: set.into(),
+        elements: vec![Element { key, verdict: Some(verdict), comment: comment.into() }],
+    }
 }
 
 /// Table, maps and base chains; idempotent.
@@ -135,9 +146,19 @@ fn frame(family: Family, mark: u32) -> Transaction {
     let tail = [DataType::Proto, DataType::Port];
     let with_ip = [DataType::Addr, DataType::Proto, DataType::Port];
     for (name, key) in [(PORTS, tail.to_vec()), (IP_PORTS, with_ip.to_vec())] {
-        t.push(Command::AddSet(Set { name: name.into(), key, verdicts: true, timeout_seconds: None, comment: String::new() }));
+        t.push(Command::AddSet(Set {
+            name: name.into(),
+            key,
+            verdicts: true,
+            timeout_seconds: None,
+            comment: String::new(),
+        }));
     }
-    for (name, hook, priority) in [("prerouting", Hook::Prerouting, -100), ("output", Hook::Output, -100), ("postrouting", Hook::Postrouting, 100)] {
+    for (name, hook, priority) in [
+        ("prerouting", Hook::Prerouting, -100),
+        ("output", Hook::Output, -100),
+        ("postrouting", Hook::Postrouting, 100),
+    ] {
         t.push(Command::AddChain(Chain { name: name.into(), base: Some((ChainKind::Nat, hook, priority)) }));
         t.push(Command::FlushChain(name.into()));
     }
@@ -147,7 +168,10 @@ fn frame(family: Family, mark: u32) -> Transaction {
         t.rule(name, Rule::new([Stmt::Vmap(with_ip.clone(), IP_PORTS.into())]));
         t.rule(name, Rule::new([Stmt::FibLocal(Direction::Destination), Stmt::Vmap(tail.clone(), PORTS.into())]));
     }
-    t.rule("postrouting", Rule::new([Stmt::Mark(mark), Stmt::ClearMark(mark), Stmt::Masquerade { fully_random: true }]));
+    t.rule(
+        "postrouting",
+        Rule::new([Stmt::Mark(mark), Stmt::ClearMark(mark), Stmt::Masquerade { fully_random: true }]),
+    );
     t
 }
 
@@ -215,7 +239,8 @@ fn clear_udp(ports: &[Port], family: Family) -> Result<()> {
         return Ok(());
     }
     let mut table = sys::netlink::conntrack::Conntrack::open().context(|| "opening conntrack".into())?;
-    let stale = table.flows(family == Family::Ip6, |f| f.original.protocol == 17 && udp.contains(&f.original.destination_port));
+    let stale =
+        table.flows(family == Family::Ip6, |f| f.original.protocol == 17 && udp.contains(&f.original.destination_port));
     for flow in stale.context(|| "listing flows".into())? {
         table.delete(&flow).context(|| "deleting a stale flow".into())?;
     }
@@ -246,7 +271,8 @@ impl Plugin for Portmap {
             }
             if family == Family::Ip && own.snat {
                 // Without it the kernel drops what loopback sends to the container. The last host interface leads there.
-                sysctl::set("net/ipv4/conf/all/route_localnet", "1").context(|| "unable to set route_localnet".into())?;
+                sysctl::set("net/ipv4/conf/all/route_localnet", "1")
+                    .context(|| "unable to set route_localnet".into())?;
             }
             clear_udp(&ports, family)?;
         }

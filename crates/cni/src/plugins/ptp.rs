@@ -23,7 +23,10 @@ struct NetConf {
 fn load(conf: &Conf) -> Result<NetConf> {
     let own: NetConf = conf.parse()?;
     if !matches!(own.ip_masq_backend.as_str(), "" | "nftables") {
-        return Err(Error::new(code::UNSUPPORTED_FIELD, format!("ptp: ipMasqBackend {} is not supported", own.ip_masq_backend)));
+        return Err(Error::new(
+            code::UNSUPPORTED_FIELD,
+            format!("ptp: ipMasqBackend {} is not supported", own.ip_masq_backend),
+        ));
     }
     Ok(own)
 }
@@ -52,7 +55,9 @@ fn configure_inside(inside: &mut Handle, ns: &NetNs, eth: &Link, result: &CniRes
         }
     }
     for route in &result.routes {
-        inside.ensure_route(&link::kernel_route(route, result, eth.index)).context(|| format!("failed to add route '{}'", route.dst))?;
+        inside
+            .ensure_route(&link::kernel_route(route, result, eth.index))
+            .context(|| format!("failed to add route '{}'", route.dst))?;
     }
     Ok(())
 }

@@ -25,17 +25,28 @@ struct NetConf {
 }
 
 fn parse(text: &str) -> Result<IpNet> {
-    text.trim().parse().map_err(|_| Error::config(format!("the 'ip' field is expected to be in CIDR notation, got: '{text}'")))
+    text.trim()
+        .parse()
+        .map_err(|_| Error::config(format!("the 'ip' field is expected to be in CIDR notation, got: '{text}'")))
 }
 
 fn addresses(invocation: &Invocation, conf: &Conf, own: Vec<IpConfig>) -> Result<Vec<IpConfig>> {
-    let texts: Vec<String> = match (conf.capability::<Vec<String>>("ips")?, conf.cni_arg("ips").and_then(|v| v.as_array()), invocation.arg("IP")) {
+    let texts: Vec<String> = match (
+        conf.capability::<Vec<String>>("ips")?,
+        conf.cni_arg("ips").and_then(|v| v.as_array()),
+        invocation.arg("IP"),
+    ) {
         (Some(list), _, _) if !list.is_empty() => list,
         (_, Some(list), _) if !list.is_empty() => list.iter().filter_map(|v| v.as_str()).map(str::to_owned).collect(),
         (_, _, Some(text)) => text.split(',').map(str::to_owned).collect(),
         _ => return Ok(own),
     };
-    let gateways: Vec<IpAddr> = invocation.arg("GATEWAY").into_iter().flat_map(|t| t.split(',')).filter_map(|t| t.trim().parse().ok()).collect();
+    let gateways: Vec<IpAddr> = invocation
+        .arg("GATEWAY")
+        .into_iter()
+        .flat_map(|t| t.split(','))
+        .filter_map(|t| t.trim().parse().ok())
+        .collect();
     texts
         .iter()
         .map(|t| {

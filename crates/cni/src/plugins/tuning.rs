@@ -51,8 +51,11 @@ impl Plugin for Tuning {
         let own = load(invocation, conf)?;
         let mut result = conf.need_previous()?;
         let ns = NetNs::open(invocation.netns()?).context(|| "opening the namespace".into())?;
-        let pairs: Vec<(String, &str)> =
-            own.sysctl.iter().map(|(k, v)| Ok((sysctl_path(k, &invocation.ifname)?, v.as_str()))).collect::<Result<_>>()?;
+        let pairs: Vec<(String, &str)> = own
+            .sysctl
+            .iter()
+            .map(|(k, v)| Ok((sysctl_path(k, &invocation.ifname)?, v.as_str())))
+            .collect::<Result<_>>()?;
         sysctl::set_all_in(&ns, &pairs).context(|| "setting sysctls".into())?;
         let mut inside = Handle::open_in(&ns).context(|| "netlink in the namespace".into())?;
         let eth = inside.link(&invocation.ifname).context(|| "the container's interface".into())?;
@@ -96,15 +99,27 @@ impl Plugin for Tuning {
             let path = sysctl_path(key, &invocation.ifname)?;
             let found = ns.run(|| sysctl::get(&path)).and_then(|r| r).context(|| format!("reading {key}"))?;
             if found.split_whitespace().ne(wanted.split_whitespace()) {
-                return Err(Error::config(format!("Error: Tuning configured \"{key}\" = {wanted}, current value is {found}")));
+                return Err(Error::config(format!(
+                    "Error: Tuning configured \"{key}\" = {wanted}, current value is {found}"
+                )));
             }
         }
-        let eth = Handle::open_in(&ns).and_then(|mut h| h.link(&invocation.ifname)).context(|| "the container's interface".into())?;
+        let eth = Handle::open_in(&ns)
+            .and_then(|mut h| h.link(&invocation.ifname))
+            .context(|| "the container's interface".into())?;
         if own.mtu != 0 && eth.mtu != own.mtu {
-            return Err(Error::config(format!("Error: Tuning configured MTU of {} is {}, current value is {}", eth.name, own.mtu, eth.mtu)));
+            return Err(Error::config(format!(
+                "Error: Tuning configured MTU of {} is {}, current value is {}",
+                eth.name, own.mtu, eth.mtu
+            )));
         }
         if !own.mac.is_empty() && !eth.mac().eq_ignore_ascii_case(&own.mac) {
-            return Err(Error::config(format!("Error: Tuning configured MAC of {} is {}, current value is {}", eth.name, own.mac, eth.mac())));
+            return Err(Error::config(format!(
+                "Error: Tuning configured MAC of {} is {}, current value is {}",
+                eth.name,
+                own.mac,
+                eth.mac()
+            )));
         }
         Ok(())
     }
@@ -117,7 +132,10 @@ mod tests {
     #[test]
     fn only_net_sysctls_pass() {
         assert_eq!(sysctl_path("net.ipv4.conf.IFNAME.arp_filter", "eth0").unwrap(), "net/ipv4/conf/eth0/arp_filter");
-        assert_eq!(sysctl_path("net/ipv4/conf/IFNAME/arp_filter", "eth0.1").unwrap(), "net/ipv4/conf/eth0.1/arp_filter");
+        assert_eq!(
+            sysctl_path("net/ipv4/conf/IFNAME/arp_filter", "eth0.1").unwrap(),
+            "net/ipv4/conf/eth0.1/arp_filter"
+        );
         assert!(sysctl_path("kernel.shmmax", "eth0").is_err());
         assert!(sysctl_path("net/../kernel/shmmax", "eth0").is_err());
     }

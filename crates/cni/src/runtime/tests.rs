@@ -15,7 +15,8 @@ fn setup(dir: &Path) -> (Cni, NetworkList) {
         std::fs::write(&path, script).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let text = r#"{"name":"net","cniVersion":"1.1.0","plugins":[{"type":"one"},{"type":"two","capabilities":{"mac":true}}]}"#;
+    let text =
+        r#"{"name":"net","cniVersion":"1.1.0","plugins":[{"type":"one"},{"type":"two","capabilities":{"mac":true}}]}"#;
     (Cni::new(vec![dir.to_owned()], dir), NetworkList::parse(text).unwrap())
 }
 
@@ -23,7 +24,13 @@ fn attachment() -> Attachment {
     let mut capabilities = Map::new();
     capabilities.insert("mac".into(), "02:00:00:00:00:01".into());
     capabilities.insert("other".into(), 1.into());
-    Attachment { container_id: "c1".into(), netns: Some("/proc/self/ns/net".into()), ifname: "eth0".into(), args: vec![("K".into(), "v".into())], capabilities }
+    Attachment {
+        container_id: "c1".into(),
+        netns: Some("/proc/self/ns/net".into()),
+        ifname: "eth0".into(),
+        args: vec![("K".into(), "v".into())],
+        capabilities,
+    }
 }
 
 fn log(dir: &Path) -> String {
@@ -52,7 +59,10 @@ fn chains_forward_and_backward_with_results() {
     bare.capabilities.clear();
     bare.netns = None;
     cni.del(&list, &bare).unwrap();
-    assert_eq!(log(dir.path()), "CHECK one c1 eth0 K=v\nCHECK two c1 eth0 K=v\nDEL two c1 eth0 K=v\nDEL one c1 eth0 K=v\n");
+    assert_eq!(
+        log(dir.path()),
+        "CHECK one c1 eth0 K=v\nCHECK two c1 eth0 K=v\nDEL two c1 eth0 K=v\nDEL one c1 eth0 K=v\n"
+    );
     let seen: Value = serde_json::from_str(&std::fs::read_to_string(dir.path().join("in-two-DEL")).unwrap()).unwrap();
     assert_eq!(seen["runtimeConfig"]["mac"], "02:00:00:00:00:01", "DEL gets the capabilities of ADD");
     assert!(!dir.path().join("results/net-c1-eth0").exists());

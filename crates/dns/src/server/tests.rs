@@ -69,7 +69,10 @@ async fn tcp(server: SocketAddr, message: &Message) -> Message {
 fn fill(core: &Core) {
     let mut zone = core.zone.write();
     let ports = vec![Port { name: "http".into(), protocol: "tcp", port: 80 }];
-    zone.set_service(ServiceName::new("ns", "web"), Some(Service::Cluster { ips: vec!["10.96.0.20".parse().unwrap()], ports: ports.clone() }));
+    zone.set_service(
+        ServiceName::new("ns", "web"),
+        Some(Service::Cluster { ips: vec!["10.96.0.20".parse().unwrap()], ports: ports.clone() }),
+    );
     zone.set_service(ServiceName::new("ns", "ext"), Some(Service::External("www.example.org".into())));
     zone.set_service(ServiceName::new("ns", "chain"), Some(Service::External("web.ns.svc.cluster.local".into())));
     zone.set_service(ServiceName::new("ns", "circle"), Some(Service::External("circle.ns.svc.cluster.local".into())));
@@ -83,21 +86,31 @@ async fn the_zone_over_udp_and_tcp() {
     let (server, core, shutdown) = start(&Config::new(vec![], "cluster.local")).await;
     fill(&core);
     let answer = udp(server, &query("Web.ns.svc.cluster.local.", RecordType::A)).await;
-    assert_eq!((answer.metadata.id, answer.metadata.authoritative, answer.metadata.recursion_available), (4242, true, true));
+    assert_eq!(
+        (answer.metadata.id, answer.metadata.authoritative, answer.metadata.recursion_available),
+        (4242, true, true)
+    );
     assert_eq!(answer.answers[0].data.to_string(), "10.96.0.20");
     assert_eq!(answer.queries[0].name().to_ascii(), "Web.ns.svc.cluster.local.", "the client's case");
 
     let missing = udp(server, &query("no.ns.svc.cluster.local.", RecordType::A)).await;
     assert_eq!((missing.metadata.response_code, missing.authorities.len()), (ResponseCode::NXDomain, 1));
     let nodata = udp(server, &query("web.ns.svc.cluster.local.", RecordType::AAAA)).await;
-    assert_eq!((nodata.metadata.response_code, nodata.answers.len(), nodata.authorities.len()), (ResponseCode::NoError, 0, 1));
+    assert_eq!(
+        (nodata.metadata.response_code, nodata.answers.len(), nodata.authorities.len()),
+        (ResponseCode::NoError, 0, 1)
+    );
 
     let big = query("big.ns.svc.cluster.local.", RecordType::A);
     let cut = udp(server, &big).await;
     assert!(cut.metadata.truncation && !cut.answers.is_empty());
     assert_eq!(tcp(server, &big).await.answers.len(), 120);
     let mut large = big.clone();
-    large.set_edns({ let mut e = Edns::new(); e.set_max_payload(4096); e });
+    large.set_edns({
+        let mut e = Edns::new();
+        e.set_max_payload(4096);
+        e
+    });
     assert!(udp(server, &large).await.answers.len() > cut.answers.len());
     let srv = udp(server, &query("_http._tcp.web.ns.svc.cluster.local.", RecordType::SRV)).await;
     assert_eq!((srv.answers.len(), srv.additionals.len()), (1, 1));

@@ -4,15 +4,25 @@ fn zone() -> Zone {
     let ip = |t: &str| -> IpAddr { t.parse().unwrap() };
     let port = |name: &str, protocol, port| Port { name: name.into(), protocol, port };
     let mut z = Zone::new("cluster.local", 30, vec!["10.96.0.0/16".parse().unwrap()], vec![ip("10.96.0.10")]).unwrap();
-    assert_eq!(ask(&z, "10-0-0-1.anywhere.pod.cluster.local.", RecordType::A), "A 10.0.0.1", "namespaces are not known yet");
+    assert_eq!(
+        ask(&z, "10-0-0-1.anywhere.pod.cluster.local.", RecordType::A),
+        "A 10.0.0.1",
+        "namespaces are not known yet"
+    );
     z.namespaces_are_known();
     z.set_namespace("default", true);
     z.set_namespace("kube-system", true);
     z.set_service(
         ServiceName::new("default", "web"),
-        Some(Service::Cluster { ips: vec![ip("10.96.0.20"), ip("fd96::20")], ports: vec![port("http", "tcp", 80), port("dns", "udp", 53)] }),
+        Some(Service::Cluster {
+            ips: vec![ip("10.96.0.20"), ip("fd96::20")],
+            ports: vec![port("http", "tcp", 80), port("dns", "udp", 53)],
+        }),
     );
-    z.set_service(ServiceName::new("default", "v4only"), Some(Service::Cluster { ips: vec![ip("10.96.0.21")], ports: vec![port("", "tcp", 80)] }));
+    z.set_service(
+        ServiceName::new("default", "v4only"),
+        Some(Service::Cluster { ips: vec![ip("10.96.0.21")], ports: vec![port("", "tcp", 80)] }),
+    );
     z.set_service(ServiceName::new("default", "head"), Some(Service::Headless));
     z.set_service(ServiceName::new("default", "empty"), Some(Service::Headless));
     z.set_service(ServiceName::new("default", "ext"), Some(Service::External("www.example.org".into())));
@@ -30,7 +40,9 @@ fn zone() -> Zone {
 
 /// The answer in a line: records without owner and TTL, sorted as given.
 fn ask(z: &Zone, name: &str, kind: RecordType) -> String {
-    let text = |records: &[Record]| records.iter().map(|r| format!("{} {}", r.data.record_type(), r.data)).collect::<Vec<_>>().join(", ");
+    let text = |records: &[Record]| {
+        records.iter().map(|r| format!("{} {}", r.data.record_type(), r.data)).collect::<Vec<_>>().join(", ")
+    };
     match z.answer(&Name::from_ascii(name).unwrap(), kind) {
         Answer::Records(records, _) => text(&records),
         Answer::Alias(record, target) => format!("{} -> {target}", text(&[*record])),
@@ -85,7 +97,11 @@ fn the_specification_by_cases() {
         ("google.com.default.svc.cluster.local.", T::A, "nxdomain"),
         ("20.0.96.10.in-addr.arpa.", T::PTR, "PTR web.default.svc.cluster.local."),
         ("5.0.244.10.in-addr.arpa.", T::PTR, "PTR pod-a.head.default.svc.cluster.local."),
-        ("0.2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.6.9.d.f.ip6.arpa.", T::PTR, "PTR web.default.svc.cluster.local."),
+        (
+            "0.2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.6.9.d.f.ip6.arpa.",
+            T::PTR,
+            "PTR web.default.svc.cluster.local.",
+        ),
         ("99.0.96.10.in-addr.arpa.", T::PTR, "nxdomain"),
         ("8.8.8.8.in-addr.arpa.", T::PTR, "not ours"),
         ("www.example.org.", T::A, "not ours"),
@@ -109,6 +125,9 @@ fn what_goes_is_forgotten() {
     }
     assert!(z.entries.is_empty() && z.by_ip.is_empty() && z.slice_owner.is_empty());
     z.set_service(ServiceName::new("default", "ext"), Some(Service::External("a.b".into())));
-    z.set_service(ServiceName::new("default", "ext"), Some(Service::Cluster { ips: vec!["10.96.0.30".parse().unwrap()], ports: vec![] }));
+    z.set_service(
+        ServiceName::new("default", "ext"),
+        Some(Service::Cluster { ips: vec!["10.96.0.30".parse().unwrap()], ports: vec![] }),
+    );
     assert_eq!(ask(&z, "ext.default.svc.cluster.local.", RecordType::A), "A 10.96.0.30");
 }

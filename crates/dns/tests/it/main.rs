@@ -40,10 +40,15 @@ impl Transport for Api {
             return Ok(answer.body(StreamBody::new(lines.boxed()).boxed_unsync()).unwrap());
         }
         let (version, kind, items) = match resource.as_str() {
-            "services" => ("v1", "ServiceList", json!([{ "metadata": { "name": "web", "namespace": "default", "resourceVersion": "1" }, "spec": { "clusterIP": "10.96.0.20", "ports": [{ "name": "http", "port": 80 }] } }])),
+            "services" => (
+                "v1",
+                "ServiceList",
+                json!([{ "metadata": { "name": "web", "namespace": "default", "resourceVersion": "1" }, "spec": { "clusterIP": "10.96.0.20", "ports": [{ "name": "http", "port": 80 }] } }]),
+            ),
             _ => ("discovery.k8s.io/v1", "EndpointSliceList", json!([])),
         };
-        let list = json!({ "apiVersion": version, "kind": kind, "metadata": { "resourceVersion": "1" }, "items": items });
+        let list =
+            json!({ "apiVersion": version, "kind": kind, "metadata": { "resourceVersion": "1" }, "items": items });
         Ok(answer.body(client::body(list.to_string())).unwrap())
     }
 }
@@ -65,7 +70,11 @@ async fn ask(server: SocketAddr, name: &str, kind: RecordType) -> String {
             Ok(Ok(len)) => {
                 let answer = Message::from_vec(&buf[..len]).unwrap();
                 let data: Vec<String> = answer.answers.iter().map(|r| r.data.to_string()).collect();
-                return if answer.metadata.response_code == ResponseCode::NoError { data.join(",") } else { answer.metadata.response_code.to_string() };
+                return if answer.metadata.response_code == ResponseCode::NoError {
+                    data.join(",")
+                } else {
+                    answer.metadata.response_code.to_string()
+                };
             }
             _ => tokio::time::sleep(Duration::from_millis(10)).await,
         }
@@ -85,10 +94,22 @@ async fn lists_and_watches_become_answers() {
     let send = |resource: &str, kind: &str, object: Value| {
         api.watches.lock().unwrap()[resource].send(json!({ "type": kind, "object": object })).unwrap();
     };
-    send("services", "ADDED", json!({ "metadata": { "name": "head", "namespace": "default", "resourceVersion": "2" }, "spec": { "clusterIP": "None" } }));
-    send("endpointslices", "ADDED", json!({ "metadata": { "name": "head-1", "namespace": "default", "resourceVersion": "3", "labels": { "kubernetes.io/service-name": "head" } },
-        "addressType": "IPv4", "ports": [], "endpoints": [{ "addresses": ["10.1.0.9"], "hostname": "pod-0" }] }));
-    send("services", "DELETED", json!({ "metadata": { "name": "web", "namespace": "default", "resourceVersion": "4" }, "spec": { "clusterIP": "10.96.0.20" } }));
+    send(
+        "services",
+        "ADDED",
+        json!({ "metadata": { "name": "head", "namespace": "default", "resourceVersion": "2" }, "spec": { "clusterIP": "None" } }),
+    );
+    send(
+        "endpointslices",
+        "ADDED",
+        json!({ "metadata": { "name": "head-1", "namespace": "default", "resourceVersion": "3", "labels": { "kubernetes.io/service-name": "head" } },
+        "addressType": "IPv4", "ports": [], "endpoints": [{ "addresses": ["10.1.0.9"], "hostname": "pod-0" }] }),
+    );
+    send(
+        "services",
+        "DELETED",
+        json!({ "metadata": { "name": "web", "namespace": "default", "resourceVersion": "4" }, "spec": { "clusterIP": "10.96.0.20" } }),
+    );
     let mut seen = String::new();
     for _ in 0..200 {
         seen = ask(free, "pod-0.head.default.svc.cluster.local.", RecordType::A).await;

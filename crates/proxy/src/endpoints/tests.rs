@@ -27,13 +27,19 @@ fn slice(endpoints: &[&str]) -> Slice {
 
 /// Policies as letters: i = internal local, e = external local, n = node port.
 fn run(policies: &str, endpoints: &[&str]) -> String {
-    let service = Service { internal_local: policies.contains('i'), external_local: policies.contains('e'), ..Default::default() };
+    let service = Service {
+        internal_local: policies.contains('i'),
+        external_local: policies.contains('e'),
+        ..Default::default()
+    };
     let node_port = if policies.contains('n') { 30000 } else { 0 };
     let port = ServicePort { name: "p".into(), proto: Proto::Tcp, port: 80, node_port };
     let slice = slice(endpoints);
     let merged = merge([&slice], "p", Proto::Tcp, "n1");
     let c = categorize(&merged, &service, &port, "n1", "a");
-    let last = |all: &[SocketAddr]| all.iter().map(|a| a.ip().to_string().rsplit('.').next().unwrap().to_owned()).collect::<Vec<_>>().join(",");
+    let last = |all: &[SocketAddr]| {
+        all.iter().map(|a| a.ip().to_string().rsplit('.').next().unwrap().to_owned()).collect::<Vec<_>>().join(",")
+    };
     format!("cluster={} local={} any={}", last(&c.cluster), last(&c.local), c.any)
 }
 

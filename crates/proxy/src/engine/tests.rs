@@ -32,7 +32,9 @@ fn link(node: &NetNs, name: &str, at: &NetNs, node_ip: &str, ip: &str) {
     let own: IpNet = ip.parse().unwrap();
     inside.add_address(eth, own).unwrap();
     let gateway: IpNet = node_ip.parse().unwrap();
-    inside.ensure_route(&Route::to(IpNet::from(gateway.addr())).dev(eth).scope(sys::netlink::RouteScope::Link)).unwrap();
+    inside
+        .ensure_route(&Route::to(IpNet::from(gateway.addr())).dev(eth).scope(sys::netlink::RouteScope::Link))
+        .unwrap();
     inside.add_route(&Route::to("0.0.0.0/0".parse().unwrap()).via(gateway.addr()).dev(eth)).unwrap();
     if own.prefix_len() == 32 {
         handle.add_route(&Route::to(own).dev(index).scope(sys::netlink::RouteScope::Link)).unwrap();
@@ -91,7 +93,10 @@ fn slice(pods: &[u8]) -> Slice {
     Slice {
         service: ServiceName::new("ns", "svc"),
         family: Family::Ip,
-        ports: vec![SlicePort { name: "t".into(), proto: Proto::Tcp, port: 8080 }, SlicePort { name: "u".into(), proto: Proto::Udp, port: 5353 }],
+        ports: vec![
+            SlicePort { name: "t".into(), proto: Proto::Tcp, port: 8080 },
+            SlicePort { name: "u".into(), proto: Proto::Udp, port: 5353 },
+        ],
         endpoints: pods
             .iter()
             .map(|n| SliceEndpoint {
@@ -167,7 +172,12 @@ fn cluster_ips_node_ports_hairpin_and_refusal() {
     seen.dedup();
     assert_eq!(seen, ["1 10.244.0.2", "2 10.244.0.2"], "both endpoints, source kept");
     assert_eq!(get(&net.pods[0], "10.96.0.10:81"), "ConnectionRefused", "no such port");
-    for (from, to) in [(&net.outside, "192.0.2.1:30080"), (&net.node, "127.0.0.1:30080"), (&net.node, "192.0.2.1:30080"), (&net.node, "10.96.0.10:80")] {
+    for (from, to) in [
+        (&net.outside, "192.0.2.1:30080"),
+        (&net.node, "127.0.0.1:30080"),
+        (&net.node, "192.0.2.1:30080"),
+        (&net.node, "10.96.0.10:80"),
+    ] {
         let text = get(from, to);
         assert!(text.starts_with('1') || text.starts_with('2'), "{to}: {text}");
     }

@@ -168,7 +168,10 @@ fn affinity_and_source_ranges() {
     }
     b.slice("svc1-a", None);
     let text = b.plan();
-    assert!(text.ends_with("flush chain service-ns1/svc1/tcp/p80\ndelete set affinity-ns1/svc1/tcp/p80__10.244.0.2/8080\n"), "{text}");
+    assert!(
+        text.ends_with("flush chain service-ns1/svc1/tcp/p80\ndelete set affinity-ns1/svc1/tcp/p80__10.244.0.2/8080\n"),
+        "{text}"
+    );
     b.slice("svc1-a", Some(slice("svc1", &[2], &[])));
     b.plan();
     svc.affinity_seconds = Some(61);
@@ -204,7 +207,14 @@ fn slices_move_and_lists_are_fresh() {
     assert!(b.plan().contains("add element no-endpoint-services"));
     b.planner.failed();
     let plan = b.planner.plan(b.now);
-    assert!(plan.full && plan.transaction.unwrap().to_string().contains("no-endpoint-services { 10.96.0.1 . tcp . 80 : goto reject-chain }"));
+    assert!(
+        plan.full
+            && plan
+                .transaction
+                .unwrap()
+                .to_string()
+                .contains("no-endpoint-services { 10.96.0.1 . tcp . 80 : goto reject-chain }")
+    );
     b.planner.retain(&BTreeSet::new(), &BTreeSet::new());
     assert!(b.plan().contains("delete element cluster-ips { 10.96.0.1 }"));
     assert_eq!(b.planner.services().len(), 0);

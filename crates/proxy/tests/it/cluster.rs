@@ -4,7 +4,9 @@ use cni::hostnet;
 use ipnet::IpNet;
 use node_api::{NetworkRequest, NetworkService};
 use proxy::engine::Engine;
-use proxy::model::{Family, LocalDetector, Proto, Service, ServiceName, ServicePort, Settings, Slice, SliceEndpoint, SlicePort};
+use proxy::model::{
+    Family, LocalDetector, Proto, Service, ServiceName, ServicePort, Settings, Slice, SliceEndpoint, SlicePort,
+};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -94,7 +96,12 @@ fn host(w: Words) -> (NetNs, NetNs) {
     let eth = o.link("eth0").unwrap().index;
     o.set_up(eth, true).unwrap();
     o.add_address(eth, w.net("192.0.2.9/24")).unwrap();
-    let cluster = hostnet::Cluster { bridge: "ct0".into(), addresses: vec![w.net("10.77.0.1/24")], sources: vec![w.net("10.77.0.0/24"), w.net("10.78.0.0/16")], mtu: 0 };
+    let cluster = hostnet::Cluster {
+        bridge: "ct0".into(),
+        addresses: vec![w.net("10.77.0.1/24")],
+        sources: vec![w.net("10.77.0.0/24"), w.net("10.78.0.0/16")],
+        mtu: 0,
+    };
     host.run(|| hostnet::lay(&cluster)).unwrap().unwrap();
     (host, outside)
 }
@@ -104,9 +111,17 @@ fn node(host: &NetNs, dir: &Path, n: u8, w: Words) -> Node {
     let ns = NetNs::create_pinned(&path).unwrap();
     let name = format!("node{n}");
     let addresses = [w.net(&format!("10.77.0.{}/24", n + 1))];
-    let spec = hostnet::Node { bridge: "ct0", name: &name, netns: &path, addresses: &addresses, gateways: &[w.ip("10.77.0.1")], mtu: 0 };
+    let spec = hostnet::Node {
+        bridge: "ct0",
+        name: &name,
+        netns: &path,
+        addresses: &addresses,
+        gateways: &[w.ip("10.77.0.1")],
+        mtu: 0,
+    };
     host.run(|| hostnet::attach_node(&spec)).unwrap().unwrap();
-    let network = cni::Network::new(cni::Config { link: w.link, ..cni::Config::built_in(dir.join(format!("state{n}"))) });
+    let network =
+        cni::Network::new(cni::Config { link: w.link, ..cni::Config::built_in(dir.join(format!("state{n}"))) });
     blocking(&ns, network.set_pod_cidrs(&[w.net(&format!("10.78.{n}.0/24")).to_string()])).unwrap();
     let settings = Settings {
         detector: LocalDetector::Cidr(w.net("10.78.0.0/16")),
@@ -225,7 +240,10 @@ fn every_way(w: Words) {
     assert_eq!(get(&c.pods[2].ns, &w.at("192.0.2.9:8080")), format!("outside {}", w.ip("192.0.2.1")));
     assert_eq!(get(&c.nodes[0].ns, &w.at("192.0.2.9:8080")), format!("outside {}", w.ip("192.0.2.1")));
 
-    for (behind, from_a2, from_a1) in [(vec![0], format!("a1 {a2}"), format!("a1 {}", w.ip("10.78.1.1"))), (vec![2], format!("b1 {a2}"), format!("b1 {a1}"))] {
+    for (behind, from_a2, from_a1) in [
+        (vec![0], format!("a1 {a2}"), format!("a1 {}", w.ip("10.78.1.1"))),
+        (vec![2], format!("b1 {a2}"), format!("b1 {a1}")),
+    ] {
         c.service(&behind);
         assert_eq!(get(&c.pods[1].ns, &w.at("10.96.0.10:80")), from_a2, "{w:?} {behind:?}");
         assert_eq!(get(&c.pods[0].ns, &w.at("10.96.0.10:80")), from_a1, "{w:?} {behind:?}, itself perhaps");

@@ -52,10 +52,15 @@ impl Transport for Api {
         let (version, kind, items) = match resource.as_str() {
             "services" => ("v1", "ServiceList", json!([])),
             "endpointslices" => ("discovery.k8s.io/v1", "EndpointSliceList", json!([])),
-            "nodes" => ("v1", "NodeList", json!([{ "metadata": { "name": "n1", "resourceVersion": "1" }, "status": { "addresses": [{ "type": "InternalIP", "address": "192.0.2.1" }] } }])),
+            "nodes" => (
+                "v1",
+                "NodeList",
+                json!([{ "metadata": { "name": "n1", "resourceVersion": "1" }, "status": { "addresses": [{ "type": "InternalIP", "address": "192.0.2.1" }] } }]),
+            ),
             _ => ("networking.k8s.io/v1", "ServiceCIDRList", json!([])),
         };
-        let list = json!({ "apiVersion": version, "kind": kind, "metadata": { "resourceVersion": "1" }, "items": items });
+        let list =
+            json!({ "apiVersion": version, "kind": kind, "metadata": { "resourceVersion": "1" }, "items": items });
         Ok(answer.body(client::body(list.to_string())).unwrap())
     }
 }
@@ -148,7 +153,10 @@ fn from_watch_events_to_connections() {
         assert!(http("127.0.0.1:10249", "/proxyMode").ends_with("nftables"));
         let metrics = http("127.0.0.1:10249", "/metrics");
         assert!(metrics.contains("kubeproxy_sync_full_proxy_rules_duration_seconds_count"), "{metrics}");
-        let sums: Vec<&str> = metrics.lines().filter(|l| l.contains("duration_seconds_sum") || l.contains("duration_seconds_count")).collect();
+        let sums: Vec<&str> = metrics
+            .lines()
+            .filter(|l| l.contains("duration_seconds_sum") || l.contains("duration_seconds_count"))
+            .collect();
         println!("{sums:#?}");
         let listing = std::process::Command::new("nft").args(["list", "table", "ip", "kube-proxy"]).output().unwrap();
         let listing = String::from_utf8_lossy(&listing.stdout).into_owned();

@@ -100,9 +100,10 @@ fn detail(message: &str) -> String {
 impl Error {
     fn errno(&self) -> Option<i32> {
         match self {
-            Self::Refused { source, .. } | Self::Socket { source, .. } | Self::Sysctl { source, .. } | Self::Namespace { source, .. } => {
-                source.raw_os_error()
-            }
+            Self::Refused { source, .. }
+            | Self::Socket { source, .. }
+            | Self::Sysctl { source, .. }
+            | Self::Namespace { source, .. } => source.raw_os_error(),
             _ => None,
         }
     }
@@ -115,7 +116,10 @@ impl Error {
     /// Whether the thing was not there (any of the codes that the subsystems use for it).
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound(_))
-            || matches!(self.errno(), Some(libc::ENOENT | libc::ENODEV | libc::ESRCH | libc::EADDRNOTAVAIL | libc::ENXIO))
+            || matches!(
+                self.errno(),
+                Some(libc::ENOENT | libc::ENODEV | libc::ESRCH | libc::EADDRNOTAVAIL | libc::ENXIO)
+            )
     }
 
     /// Whether the kernel lacks the feature.
@@ -200,7 +204,13 @@ impl Socket {
     fn set_option(&self, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
         // SAFETY: the pointer and length describe one live c_int.
         let rc = unsafe {
-            libc::setsockopt(self.fd.as_raw_fd(), level, name, (&raw const value).cast(), size_of::<libc::c_int>() as libc::socklen_t)
+            libc::setsockopt(
+                self.fd.as_raw_fd(),
+                level,
+                name,
+                (&raw const value).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            )
         };
         if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
@@ -253,7 +263,13 @@ impl Socket {
     ///
     /// # Errors
     /// [`Error::Refused`] with the kernel's code and words.
-    pub fn exchange(&mut self, op: impl FnOnce() -> String, msg: Msg, flags: u16, mut each: impl FnMut(Reply)) -> Result<()> {
+    pub fn exchange(
+        &mut self,
+        op: impl FnOnce() -> String,
+        msg: Msg,
+        flags: u16,
+        mut each: impl FnMut(Reply),
+    ) -> Result<()> {
         let seq = self.next_seq();
         self.send(&msg.finish(seq, flags))?;
         loop {
@@ -264,7 +280,13 @@ impl Socket {
                 }
                 match head.kind {
                     NLMSG_DONE => return Ok(()),
-                    NLMSG_ERROR => return ack(&head, body).map_err(|(source, message)| Error::Refused { op: op(), message, source }),
+                    NLMSG_ERROR => {
+                        return ack(&head, body).map_err(|(source, message)| Error::Refused {
+                            op: op(),
+                            message,
+                            source,
+                        });
+                    }
                     kind => each(Reply { kind, body: body.to_vec() }),
                 }
             }
@@ -341,7 +363,8 @@ fn ack(head: &Head, body: &[u8]) -> Result<(), (io::Error, String)> {
     let mut message = String::new();
     if head.flags & NLM_F_ACK_TLVS != 0 {
         // The refused request's header follows, and unless capped its whole body.
-        let echoed = if head.flags & NLM_F_CAPPED != 0 { HEADER_LEN } else { num(body.get(4..8).unwrap_or(&[])) as usize };
+        let echoed =
+            if head.flags & NLM_F_CAPPED != 0 { HEADER_LEN } else { num(body.get(4..8).unwrap_or(&[])) as usize };
         let rest = body.get(4 + align(echoed)..).unwrap_or(&[]);
         message = Attrs(rest).find(NLMSGERR_ATTR_MSG).map(text).unwrap_or_default();
     }

@@ -64,7 +64,8 @@ impl Handle {
     /// # Errors
     /// What the kernel answers; absence has `is_not_found()`.
     pub fn delete_neighbour(&mut self, neighbour: &Neighbour) -> Result<()> {
-        self.socket.request(|| format!("delete neighbour on link #{}", neighbour.link), neighbour.message(RTM_DELNEIGH, 0))
+        self.socket
+            .request(|| format!("delete neighbour on link #{}", neighbour.link), neighbour.message(RTM_DELNEIGH, 0))
     }
 
     /// All ARP and neighbour-discovery entries of the namespace.

@@ -87,7 +87,9 @@ impl NetNs {
     /// # Errors
     /// When one cannot be inspected.
     pub fn same_as(&self, other: &Self) -> Result<bool> {
-        let stat = |ns: &Self| rustix::fs::fstat(&ns.fd).map_err(|e| Error::Namespace { path: ns.name.clone(), source: e.into() });
+        let stat = |ns: &Self| {
+            rustix::fs::fstat(&ns.fd).map_err(|e| Error::Namespace { path: ns.name.clone(), source: e.into() })
+        };
         let (a, b) = (stat(self)?, stat(other)?);
         Ok(a.st_ino == b.st_ino && a.st_dev == b.st_dev)
     }
@@ -147,7 +149,8 @@ pub fn remove_pinned(path: impl AsRef<Path>) -> Result<()> {
 
 #[allow(deprecated, reason = "the safe form only excludes flags that this one does not use")]
 fn unshare_net() -> Result<()> {
-    rustix::thread::unshare(UnshareFlags::NEWNET).map_err(|e| Error::Namespace { path: "new".to_owned(), source: e.into() })
+    rustix::thread::unshare(UnshareFlags::NEWNET)
+        .map_err(|e| Error::Namespace { path: "new".to_owned(), source: e.into() })
 }
 
 fn on_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {

@@ -44,7 +44,8 @@ impl Handle {
         parms[8..12].copy_from_slice(&(rate.min(u64::from(u32::MAX)) as u32).to_ne_bytes());
         parms[24..28].copy_from_slice(&limit.to_ne_bytes());
         parms[28..32].copy_from_slice(&buffer.to_ne_bytes());
-        let mut msg = Msg::new(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE).raw(&header(link, 0x0001_0000, TC_H_ROOT, 0));
+        let mut msg =
+            Msg::new(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE).raw(&header(link, 0x0001_0000, TC_H_ROOT, 0));
         msg.str(TCA_KIND, "tbf");
         msg.nest(TCA_OPTIONS, |m| {
             m.attr(TCA_TBF_PARMS, &parms);
@@ -61,7 +62,8 @@ impl Handle {
     /// # Errors
     /// What the kernel answers; absence has `is_not_found()`.
     pub fn clear_token_bucket(&mut self, link: u32) -> Result<()> {
-        self.socket.request(|| format!("unshape link #{link}"), Msg::new(RTM_DELQDISC, 0).raw(&header(link, 0, TC_H_ROOT, 0)))
+        self.socket
+            .request(|| format!("unshape link #{link}"), Msg::new(RTM_DELQDISC, 0).raw(&header(link, 0, TC_H_ROOT, 0)))
     }
 
     /// Sends everything that `link` receives through `target` first.
@@ -69,12 +71,14 @@ impl Handle {
     /// # Errors
     /// What the kernel answers.
     pub fn redirect_ingress(&mut self, link: u32, target: u32) -> Result<()> {
-        let mut qdisc = Msg::new(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE).raw(&header(link, INGRESS_HANDLE, TC_H_INGRESS, 0));
+        let mut qdisc =
+            Msg::new(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE).raw(&header(link, INGRESS_HANDLE, TC_H_INGRESS, 0));
         qdisc.str(TCA_KIND, "ingress");
         self.socket.request(|| format!("add ingress to link #{link}"), qdisc)?;
 
         let info = (1u32 << 16) | u32::from(ETH_P_ALL.to_be());
-        let mut filter = Msg::new(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_REPLACE).raw(&header(link, 0, INGRESS_HANDLE, info));
+        let mut filter =
+            Msg::new(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_REPLACE).raw(&header(link, 0, INGRESS_HANDLE, info));
         filter.str(TCA_KIND, "u32");
         filter.nest(TCA_OPTIONS, |m| {
             const TCA_U32_SEL: u16 = 5;

@@ -18,13 +18,15 @@ fn bridge_veth_address_and_route() {
     }
     let (host, pod) = (NetNs::create().unwrap(), NetNs::create().unwrap());
     let mut h = Handle::open_in(&host).unwrap();
-    h.add_link(&NewLink { mtu: 1400, up: true, ..NewLink::new("br0", LinkKind::Bridge { vlan_filtering: false }) }).unwrap();
+    h.add_link(&NewLink { mtu: 1400, up: true, ..NewLink::new("br0", LinkKind::Bridge { vlan_filtering: false }) })
+        .unwrap();
     let br = h.link("br0").unwrap();
     assert_eq!((br.kind.as_str(), br.mtu, br.is_up()), ("bridge", 1400, true));
     assert!(h.add_link(&NewLink::new("br0", LinkKind::Bridge { vlan_filtering: false })).unwrap_err().is_exists());
 
     let peer = VethPeer { name: "eth0", netns: Some(&pod), mac: &[2, 0, 0, 0, 0, 9], mtu: 1400 };
-    h.add_link(&NewLink { master: Some(br.index), up: true, mtu: 1400, ..NewLink::new("veth1", LinkKind::Veth(peer)) }).unwrap();
+    h.add_link(&NewLink { master: Some(br.index), up: true, mtu: 1400, ..NewLink::new("veth1", LinkKind::Veth(peer)) })
+        .unwrap();
     let veth = h.link("veth1").unwrap();
     h.set_port(veth.index, PortOptions { hairpin: Some(true), isolated: Some(true), ..Default::default() }).unwrap();
     assert_eq!(veth.master, Some(br.index));
@@ -91,7 +93,8 @@ fn shaping_and_tunnels() {
     h.set_token_bucket(ifb, 1_000_000, 20_000, 25_000).unwrap();
     h.redirect_ingress(a, ifb).unwrap();
     h.clear_token_bucket(a).unwrap();
-    let options = VxlanOptions { vni: 4, port: 8472, local: Some("10.0.0.1".parse().unwrap()), lower: None, learning: false };
+    let options =
+        VxlanOptions { vni: 4, port: 8472, local: Some("10.0.0.1".parse().unwrap()), lower: None, learning: false };
     h.add_link(&NewLink::new("vx0", LinkKind::Vxlan(options))).unwrap();
     let mut flows = conntrack::Conntrack::open_in(&ns).unwrap();
     assert!(flows.flows(false, |_| true).unwrap().is_empty());

@@ -69,7 +69,14 @@ impl Connection {
         Ok(Self { socket: Socket::open_in(ns, Protocol::Netfilter)? })
     }
 
-    fn dump<T>(&mut self, op: &'static str, kind: u16, family: Family, fill: impl FnOnce(&mut Msg), read: impl FnMut(&[u8]) -> Option<T>) -> Result<Vec<T>, Error> {
+    fn dump<T>(
+        &mut self,
+        op: &'static str,
+        kind: u16,
+        family: Family,
+        fill: impl FnOnce(&mut Msg),
+        read: impl FnMut(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, Error> {
         let mut msg = Msg::new(kind, 0).raw(&[family.number(), 0, 0, 0]);
         fill(&mut msg);
         let mut read = read;
@@ -92,10 +99,16 @@ impl Connection {
     /// # Errors
     /// When the kernel refuses the dump.
     pub fn chains(&mut self, family: Family, table: &str) -> Result<Vec<String>, Error> {
-        self.dump("list chains", GETCHAIN, family, |_| (), |body| {
-            let attrs = Attrs(body);
-            (attrs.clone().find(1).map(text).as_deref() == Some(table)).then(|| attrs.find(3).map(text)).flatten()
-        })
+        self.dump(
+            "list chains",
+            GETCHAIN,
+            family,
+            |_| (),
+            |body| {
+                let attrs = Attrs(body);
+                (attrs.clone().find(1).map(text).as_deref() == Some(table)).then(|| attrs.find(3).map(text)).flatten()
+            },
+        )
     }
 
     /// Handles and comments of a chain's rules, in order; none when there is no such chain.
@@ -110,7 +123,9 @@ impl Connection {
         self.dump("list rules", GETRULE, family, names, |body| {
             let attrs = Attrs(body);
             // Old kernels do not filter by chain.
-            (attrs.clone().find(1).map(text).as_deref() == Some(table) && attrs.clone().find(2).map(text).as_deref() == Some(chain)).then_some(())?;
+            (attrs.clone().find(1).map(text).as_deref() == Some(table)
+                && attrs.clone().find(2).map(text).as_deref() == Some(chain))
+            .then_some(())?;
             let handle = u64::from_be_bytes(attrs.clone().find(3)?.try_into().ok()?);
             // User data: type 0 is the comment, its length, its bytes.
             let comment = attrs.find(7).filter(|d| d.first() == Some(&0)).map(|d| text(d.get(2..).unwrap_or(&[])));
@@ -133,7 +148,11 @@ impl Connection {
             },
             |body| {
                 let list = Attrs(body).find(3)?;
-                Some(Attrs(list).filter_map(|(_, e)| Attrs(Attrs(e).find(1)?).find(1).map(<[u8]>::to_vec)).collect::<Vec<_>>())
+                Some(
+                    Attrs(list)
+                        .filter_map(|(_, e)| Attrs(Attrs(e).find(1)?).find(1).map(<[u8]>::to_vec))
+                        .collect::<Vec<_>>(),
+                )
             },
         )?;
         Ok(parts.into_iter().flatten().collect())
@@ -147,7 +166,10 @@ impl Apply for Connection {
         }
         let (bytes, origin) = encode(transaction);
         let Some(refused) = self.socket.send_batch(&bytes)?.into_iter().next() else { return Ok(()) };
-        let command = (refused.seq as usize).checked_sub(1).and_then(|i| origin.get(i)).and_then(|i| transaction.commands.get(*i));
+        let command = (refused.seq as usize)
+            .checked_sub(1)
+            .and_then(|i| origin.get(i))
+            .and_then(|i| transaction.commands.get(*i));
         let one = Transaction {
             family: transaction.family,
             table: transaction.table.clone(),

@@ -134,7 +134,8 @@ impl Encoder {
                 self.elements(index, NEWSETELEM, set, None, encoded);
             }
             Command::DeleteElements { set, keys } => {
-                let encoded = keys.iter().map(|k| RawElement { key: key_bytes(k), data: None, comment: String::new() }).collect();
+                let encoded =
+                    keys.iter().map(|k| RawElement { key: key_bytes(k), data: None, comment: String::new() }).collect();
                 self.elements(index, DELSETELEM, set, None, encoded);
             }
         }
@@ -269,7 +270,11 @@ impl Encoder {
         m.attr(13, &user_data(&[(0, 1u32.to_ne_bytes().to_vec())]));
         self.send(index, m);
         let numbered = (0u32..).zip(data);
-        let elements = numbered.map(|(i, data)| RawElement { key: i.to_ne_bytes().to_vec(), data: Some(data), comment: String::new() });
+        let elements = numbered.map(|(i, data)| RawElement {
+            key: i.to_ne_bytes().to_vec(),
+            data: Some(data),
+            comment: String::new(),
+        });
         self.elements(index, NEWSETELEM, "__map%d", Some(id), elements.collect());
         id
     }
@@ -336,7 +341,9 @@ fn concat_type(fields: &[DataType], family: Family) -> (u32, u32) {
     if let [one] = fields {
         return (one.id(family), one.len(family));
     }
-    fields.iter().fold((0, 0), |(id, len), field| ((id << 6) | field.id(family), len + field.len(family).next_multiple_of(4)))
+    fields
+        .iter()
+        .fold((0, 0), |(id, len), field| ((id << 6) | field.id(family), len + field.len(family).next_multiple_of(4)))
 }
 
 fn key_bytes(key: &[Value]) -> Vec<u8> {
@@ -360,4 +367,3 @@ fn socket_bytes(addr: &SocketAddr) -> Vec<u8> {
     out.extend([0, 0]);
     out
 }
-

@@ -198,7 +198,6 @@ fn random(m: &mut Msg, modulus: usize) {
 
 /// Writes a statement's expressions; `map` is the anonymous map made for it.
 pub(super) fn statement(m: &mut Msg, stmt: &Stmt, family: Family, map: Option<u32>) {
-    let addr_words = if family == Family::Ip { 1 } else { 4 };
     match stmt {
         Stmt::L4Proto(proto) => {
             meta_load(m, META_L4PROTO, REG_1);
@@ -243,6 +242,14 @@ pub(super) fn statement(m: &mut Msg, stmt: &Stmt, family: Family, map: Option<u3
         }
         Stmt::InLink(op, name) => link_name(m, META_IIFNAME, *op, name),
         Stmt::OutLink(op, name) => link_name(m, META_OIFNAME, *op, name),
+        action => self::action(m, action, family, map),
+    }
+}
+
+/// The statements that do something; matches are above and write nothing here.
+fn action(m: &mut Msg, stmt: &Stmt, family: Family, map: Option<u32>) {
+    let addr_words = if family == Family::Ip { 1 } else { 4 };
+    match stmt {
         Stmt::SetMark(bits) => set_mark(m, !bits, *bits),
         Stmt::ClearMark(bits) => set_mark(m, u32::MAX, *bits),
         Stmt::Vmap(fields, map) => {
@@ -293,5 +300,17 @@ pub(super) fn statement(m: &mut Msg, stmt: &Stmt, family: Family, map: Option<u3
             m.be32(1, REG_VERDICT);
             m.nest(2, |m| verdict_data(m, verdict));
         }),
+        Stmt::L4Proto(_)
+        | Stmt::Addr(..)
+        | Stmt::AddrInSet(..)
+        | Stmt::Port(..)
+        | Stmt::InSet(..)
+        | Stmt::CtState(_)
+        | Stmt::CtDnat
+        | Stmt::CtOriginalPort(_)
+        | Stmt::FibLocal(_)
+        | Stmt::Mark(_)
+        | Stmt::InLink(..)
+        | Stmt::OutLink(..) => {}
     }
 }

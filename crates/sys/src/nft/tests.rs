@@ -41,7 +41,13 @@ fn sample(family: Family) -> Transaction {
         timeout_seconds: None,
         comment: "ClusterIP, ExternalIP and LoadBalancer IP traffic".into(),
     }));
-    t.push(Command::AddSet(Set { name: "aff".into(), key: vec![DataType::Addr], verdicts: false, timeout_seconds: Some(100), comment: String::new() }));
+    t.push(Command::AddSet(Set {
+        name: "aff".into(),
+        key: vec![DataType::Addr],
+        verdicts: false,
+        timeout_seconds: Some(100),
+        comment: String::new(),
+    }));
     t.push(Command::AddSet(Set {
         name: "hairpin".into(),
         key: vec![DataType::Addr, DataType::Addr, DataType::Proto, DataType::Port],
@@ -69,14 +75,40 @@ fn sample(family: Family) -> Transaction {
     t.rule("svc", Rule::new([Stmt::Addr(Direction::Source, Op::IsNot, net), Stmt::SetMark(0x4000)]).comment("mark"));
     t.rule("svc", Rule::new([Stmt::L4Proto(Proto::Tcp), Stmt::RandomDnat(vec![sock(1), sock(2)])]));
     t.rule("ep", Rule::new([Stmt::UpdateSet(Direction::Source, "aff".into())]));
-    t.rule("ep", Rule::new([Stmt::AddrInSet(Direction::Source, Op::Is, "aff".into()), Stmt::L4Proto(Proto::Tcp), Stmt::Dnat(sock(1))]));
-    t.rule("filter", Rule::new([Stmt::CtState(state::NEW | state::RELATED), Stmt::RandomVerdict(vec![Verdict::Goto("ep".into()), Verdict::Drop])]));
+    t.rule(
+        "ep",
+        Rule::new([
+            Stmt::AddrInSet(Direction::Source, Op::Is, "aff".into()),
+            Stmt::L4Proto(Proto::Tcp),
+            Stmt::Dnat(sock(1)),
+        ]),
+    );
+    t.rule(
+        "filter",
+        Rule::new([
+            Stmt::CtState(state::NEW | state::RELATED),
+            Stmt::RandomVerdict(vec![Verdict::Goto("ep".into()), Verdict::Drop]),
+        ]),
+    );
     t.rule("filter", Rule::new([Stmt::FibLocal(Direction::Destination), Stmt::CtDnat, Stmt::Counter, Stmt::Reject]));
-    t.rule("filter", Rule::new([Stmt::InLink(Op::IsNot, "veth*".into()), Stmt::L4Proto(Proto::Tcp), Stmt::RejectTcpReset]));
-    t.rule("filter", Rule::new([Stmt::OutLink(Op::Is, "eth0".into()), Stmt::Port(Direction::Destination, Op::Is, 53), Stmt::accept()]));
+    t.rule(
+        "filter",
+        Rule::new([Stmt::InLink(Op::IsNot, "veth*".into()), Stmt::L4Proto(Proto::Tcp), Stmt::RejectTcpReset]),
+    );
+    t.rule(
+        "filter",
+        Rule::new([
+            Stmt::OutLink(Op::Is, "eth0".into()),
+            Stmt::Port(Direction::Destination, Op::Is, 53),
+            Stmt::accept(),
+        ]),
+    );
     t.rule("post", Rule::new([Stmt::Mark(0x4000), Stmt::ClearMark(0x4000), Stmt::Masquerade { fully_random: true }]));
     let hairpin = vec![Field::SourceAddr, Field::DestinationAddr, Field::L4Proto, Field::DestinationPort];
-    t.rule("post", Rule::new([Stmt::InSet(hairpin, Op::Is, "hairpin".into()), Stmt::Masquerade { fully_random: false }]));
+    t.rule(
+        "post",
+        Rule::new([Stmt::InSet(hairpin, Op::Is, "hairpin".into()), Stmt::Masquerade { fully_random: false }]),
+    );
     t.rule("post", Rule::new([Stmt::Addr(Direction::Destination, Op::Is, net), Stmt::Snat(ip(7))]));
     t
 }
@@ -149,7 +181,13 @@ fn elements_are_added_and_deleted_in_chunks() {
     let mut c = Connection::open_in(&ns).unwrap();
     let mut t = Transaction::new(Family::Ip, "t");
     t.push(Command::AddTable { comment: String::new() });
-    t.push(Command::AddSet(Set { name: "s".into(), key: vec![DataType::Addr], verdicts: false, timeout_seconds: None, comment: String::new() }));
+    t.push(Command::AddSet(Set {
+        name: "s".into(),
+        key: vec![DataType::Addr],
+        verdicts: false,
+        timeout_seconds: None,
+        comment: String::new(),
+    }));
     let keys: Vec<Key> = (0..5000u32).map(|i| vec![Value::Addr(std::net::Ipv4Addr::from(i + 1).into())]).collect();
     let elements = keys.iter().map(|key| Element { key: key.clone(), verdict: None, comment: "c".into() }).collect();
     t.push(Command::AddElements { set: "s".into(), elements });
@@ -173,7 +211,13 @@ fn long_names_do_not_overflow_a_message() {
     t.push(Command::AddTable { comment: String::new() });
     t.push(Command::AddChain(Chain { name: chain.clone(), base: None }));
     t.push(Command::AddChain(Chain { name: "a".into(), base: None }));
-    t.push(Command::AddSet(Set { name: "m".into(), key: vec![DataType::Addr], verdicts: true, timeout_seconds: None, comment: String::new() }));
+    t.push(Command::AddSet(Set {
+        name: "m".into(),
+        key: vec![DataType::Addr],
+        verdicts: true,
+        timeout_seconds: None,
+        comment: String::new(),
+    }));
     let element = |i: u32| Element {
         key: vec![Value::Addr(std::net::Ipv4Addr::from(i + 1).into())],
         verdict: Some(Verdict::Goto(chain.clone())),

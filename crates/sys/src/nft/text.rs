@@ -53,7 +53,12 @@ fn not(op: Op) -> &'static str {
 }
 
 fn states(bits: u32) -> String {
-    let names = [(state::INVALID, "invalid"), (state::ESTABLISHED, "established"), (state::RELATED, "related"), (state::NEW, "new")];
+    let names = [
+        (state::INVALID, "invalid"),
+        (state::ESTABLISHED, "established"),
+        (state::RELATED, "related"),
+        (state::NEW, "new"),
+    ];
     names.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect::<Vec<_>>().join(",")
 }
 

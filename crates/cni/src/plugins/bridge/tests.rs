@@ -4,8 +4,12 @@ use std::collections::HashMap;
 use std::path::Path;
 
 fn call(ns: &NetNs, command: &str, netns: &Path, config: &str) -> (serde_json::Value, i32) {
-    let env: HashMap<&str, String> =
-        HashMap::from([("CNI_COMMAND", command.to_owned()), ("CNI_CONTAINERID", "c1".into()), ("CNI_NETNS", netns.display().to_string()), ("CNI_IFNAME", "eth0".into())]);
+    let env: HashMap<&str, String> = HashMap::from([
+        ("CNI_COMMAND", command.to_owned()),
+        ("CNI_CONTAINERID", "c1".into()),
+        ("CNI_NETNS", netns.display().to_string()),
+        ("CNI_IFNAME", "eth0".into()),
+    ]);
     let (text, code) = ns.run(|| main_with(&Bridge, |key| env.get(key).cloned(), config)).unwrap();
     (serde_json::from_str(&text).unwrap_or_default(), code)
 }
@@ -35,7 +39,10 @@ fn as_an_executable() {
 
     let (result, code) = call(&host, "ADD", &path, &config(""));
     assert_eq!(code, 0, "{result}");
-    assert_eq!(result["ips"][0], serde_json::json!({"version":"4","interface":2,"address":"10.5.0.2/24","gateway":"10.5.0.1"}));
+    assert_eq!(
+        result["ips"][0],
+        serde_json::json!({"version":"4","interface":2,"address":"10.5.0.2/24","gateway":"10.5.0.1"})
+    );
     assert_eq!(result["interfaces"][2]["name"], "eth0");
     assert_eq!(result["interfaces"][2]["mac"], "0a:58:0a:05:00:02");
     let chained = config(&format!(r#""prevResult":{result},"#));

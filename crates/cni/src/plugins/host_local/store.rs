@@ -26,7 +26,13 @@ impl Store {
     pub fn open(dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
         let path = dir.join("lock");
-        let file = File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(|e| Error::io(&path, e))?;
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(|e| Error::io(&path, e))?;
         rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).map_err(|e| Error::io(&path, e.into()))?;
         Ok(Self { dir: dir.to_owned(), _lock: file })
     }
@@ -36,7 +42,14 @@ impl Store {
     }
 
     /// Takes an address from the set: the one asked for, or the next after the last one taken.
-    pub(super) fn reserve(&self, ranges: &[Range], set: usize, wanted: Option<IpAddr>, id: &str, ifname: &str) -> Result<(IpNet, IpAddr)> {
+    pub(super) fn reserve(
+        &self,
+        ranges: &[Range],
+        set: usize,
+        wanted: Option<IpAddr>,
+        id: &str,
+        ifname: &str,
+    ) -> Result<(IpNet, IpAddr)> {
         let (ip, range) = match wanted {
             Some(ip) => self.reserve_wanted(ranges, set, ip, id, ifname)?,
             None => {
@@ -49,8 +62,18 @@ impl Store {
         Ok((address, range.gateway.unwrap_or(ip)))
     }
 
-    fn reserve_wanted<'a>(&self, ranges: &'a [Range], set: usize, ip: IpAddr, id: &str, ifname: &str) -> Result<(IpAddr, &'a Range)> {
-        let range = ranges.iter().find(|r| r.contains(ip)).ok_or_else(|| Error::config(format!("requested IP {ip} is in no range")))?;
+    fn reserve_wanted<'a>(
+        &self,
+        ranges: &'a [Range],
+        set: usize,
+        ip: IpAddr,
+        id: &str,
+        ifname: &str,
+    ) -> Result<(IpAddr, &'a Range)> {
+        let range = ranges
+            .iter()
+            .find(|r| r.contains(ip))
+            .ok_or_else(|| Error::config(format!("requested IP {ip} is in no range")))?;
         if range.gateway == Some(ip) {
             return Err(Error::config(format!("requested ip {ip} is subnet's gateway")));
         }
@@ -62,7 +85,10 @@ impl Store {
 
     fn refuse_duplicates(&self, ranges: &[Range], id: &str, ifname: &str) -> Result<()> {
         match self.held(id, ifname)?.into_iter().find(|ip| ranges.iter().any(|r| r.contains(*ip))) {
-            Some(ip) => Err(Error::new(code::INTERNAL, format!("{ip} has been allocated to {id}, duplicate allocation is not allowed"))),
+            Some(ip) => Err(Error::new(
+                code::INTERNAL,
+                format!("{ip} has been allocated to {id}, duplicate allocation is not allowed"),
+            )),
             None => Ok(()),
         }
     }

@@ -49,7 +49,10 @@ fn round_robin_skips_the_gateway_and_wraps_around() {
 #[test]
 fn dual_stack_requested_addresses_and_garbage() {
     let dir = tempfile::tempdir().unwrap();
-    let conf = conf(dir.path(), json!({ "ranges": [[{ "subnet": "10.2.0.0/24", "rangeStart": "10.2.0.10", "rangeEnd": "10.2.0.20" }], [{ "subnet": "fd00:2::/64" }]], "routes": [{ "dst": "0.0.0.0/0" }] }));
+    let conf = conf(
+        dir.path(),
+        json!({ "ranges": [[{ "subnet": "10.2.0.0/24", "rangeStart": "10.2.0.10", "rangeEnd": "10.2.0.20" }], [{ "subnet": "fd00:2::/64" }]], "routes": [{ "dst": "0.0.0.0/0" }] }),
+    );
     assert_eq!(add("a", "", &conf).unwrap(), ["10.2.0.10/24", "fd00:2::2/64"]);
     assert_eq!(add("b", "IgnoreUnknown=1;IP=10.2.0.15", &conf).unwrap(), ["10.2.0.15/24", "fd00:2::3/64"]);
     assert!(add("c", "IP=10.2.0.15", &conf).is_err());
