@@ -3,6 +3,8 @@
 //! Pure readings of typed objects that the scheduler, the kubelet and controllers must make alike.
 
 pub mod node_affinity;
+pub mod numbers;
+pub mod pods;
 pub mod quota;
 pub mod requests;
 pub mod tolerations;

@@ -49,6 +49,10 @@ pub struct Standard {
     pub ttl_seconds: Option<i64>,
     /// Whether a delete answers with the object.
     pub return_deleted: bool,
+    /// Whether a delete that names no policy orphans what the object owns, as kinds older than the policy do.
+    pub orphans: bool,
+    /// Whether an update may raise `metadata.generation` at all.
+    pub generation_moves: bool,
     /// Changes an object whenever it is read.
     pub decorator: Option<fn(&mut Object)>,
 }
@@ -74,6 +78,8 @@ impl Standard {
         mark_deleting: |_| {},
         ttl_seconds: None,
         return_deleted: false,
+        orphans: false,
+        generation_moves: true,
         decorator: None,
     };
 
@@ -209,6 +215,14 @@ impl Strategy for Main {
         self.standard.decorator
     }
 
+    fn default_orphan_dependents(&self) -> bool {
+        self.standard.orphans
+    }
+
+    fn generation_changed(&self, object: &Object, old: &Object) -> bool {
+        self.standard.generation_moves && differs(object, old)
+    }
+
     fn return_deleted_object(&self) -> bool {
         self.standard.return_deleted
     }
@@ -281,6 +295,17 @@ impl Strategy for Part {
     fn cells(&self, object: &Object, now: i64) -> Vec<Value> {
         (self.standard.cells)(object, now)
     }
+}
+
+/// Whether anything but metadata and status differs.
+fn differs(object: &Object, old: &Object) -> bool {
+    let matters = |name: &str| !matches!(name, "metadata" | "status" | "apiVersion" | "kind");
+    let names = object.body.keys().chain(old.body.keys()).filter(|name| matters(name));
+    names.into_iter().any(|name| !rules::same_value(present(object, name), present(old, name)))
+}
+
+fn present<'a>(object: &'a Object, name: &str) -> Option<&'a Value> {
+    object.body.get(name).filter(|v| !v.is_null())
 }
 
 /// Makes a top-level part what it is in the old object.

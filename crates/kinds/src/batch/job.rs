@@ -12,6 +12,7 @@ static JOB: Standard = Standard {
     rules: rules::batch::job::RULES,
     status: true,
     generation: true,
+    orphans: true,
     prepare_create,
     fields: &[SelectableField::path_or("status.successful", &["status", "succeeded"], "0")],
     columns: &[NAME, text("Status"), text("Completions"), text("Duration"), AGE, CONTAINERS, IMAGES, SELECTOR],

@@ -35,11 +35,26 @@ pub fn row() -> KindRow {
     KindRow::new("", "v1", "PersistentVolume", "persistentvolumes", VOLUME.main())
         .cluster_scoped()
         .short(&["pv"])
-        .status(VOLUME.status())
+        .status(VOLUME.part(&["status"], &[], date_phase))
 }
 
 fn prepare_create(_cx: &Ctx, volume: &mut Object) {
     volume.set(&["status", "phase"], "Pending".into());
+    volume.set(&["status", "lastPhaseTransitionTime"], now());
+}
+
+fn now() -> Value {
+    meta::time::format_seconds(rt::time::now()).into()
+}
+
+/// A change of phase is dated, unless the client dates it.
+fn date_phase(volume: &mut Object, old: &Object) {
+    const TIME: [&str; 2] = ["status", "lastPhaseTransitionTime"];
+    if volume.get_str(&["status", "phase"]) != old.get_str(&["status", "phase"])
+        && (volume.get_str(&TIME).is_empty() || volume.get_str(&TIME) == old.get_str(&TIME))
+    {
+        volume.set(&TIME, now());
+    }
 }
 
 fn cells(volume: &Object, now: i64) -> Vec<Value> {

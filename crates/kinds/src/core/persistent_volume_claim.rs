@@ -36,6 +36,37 @@ pub fn row() -> KindRow {
 
 fn prepare_create(_cx: &Ctx, claim: &mut Object) {
     claim.set(&["status", "phase"], "Pending".into());
+    normalize_sources(claim);
+}
+
+/// `dataSource` and `dataSourceRef` say the same where both can; sources in other namespaces are off.
+fn normalize_sources(claim: &mut Object) {
+    let part = |claim: &Object, source: &str, field: &str| claim.get_str(&["spec", source, field]).to_owned();
+    let old_style = matches!(
+        (part(claim, "dataSource", "kind").as_str(), part(claim, "dataSource", "apiGroup").as_str()),
+        ("PersistentVolumeClaim", "") | ("VolumeSnapshot", "snapshot.storage.k8s.io")
+    );
+    if !old_style {
+        claim.remove(&["spec", "dataSource"]);
+    }
+    if !part(claim, "dataSourceRef", "namespace").is_empty() {
+        claim.remove(&["spec", "dataSourceRef"]);
+    }
+    for (from, to) in [("dataSource", "dataSourceRef"), ("dataSourceRef", "dataSource")] {
+        let source = claim.get(&["spec", from]).filter(|s| s.is_object()).cloned();
+        if let Some(source) = source
+            && !claim.get(&["spec", to]).is_some_and(Value::is_object)
+        {
+            let fits = to == "dataSourceRef"
+                || matches!(
+                    (part(claim, from, "kind").as_str(), part(claim, from, "apiGroup").as_str()),
+                    ("PersistentVolumeClaim", "") | ("VolumeSnapshot", "snapshot.storage.k8s.io")
+                );
+            if fits {
+                claim.set(&["spec", to], source);
+            }
+        }
+    }
 }
 
 fn cells(claim: &Object, now: i64) -> Vec<Value> {

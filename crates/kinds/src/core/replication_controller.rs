@@ -11,6 +11,7 @@ static CONTROLLER: Standard = Standard {
     rules: rules::core::replication_controller::RULES,
     status: true,
     generation: true,
+    orphans: true,
     fields: &[SelectableField::path_or("status.replicas", &["status", "replicas"], "0")],
     columns: &[NAME, int("Desired"), int("Current"), int("Ready"), AGE, CONTAINERS, IMAGES, SELECTOR],
     cells,

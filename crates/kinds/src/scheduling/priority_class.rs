@@ -11,6 +11,7 @@ use crate::standard::Standard;
 static CLASS: Standard = Standard {
     rules: rules::scheduling::priority_class::RULES,
     generation: true,
+    generation_moves: false,
     columns: &[NAME, int("Value"), boolean("Global-Default"), AGE, text("PreemptionPolicy")],
     cells,
     ..Standard::PLAIN

@@ -67,7 +67,7 @@ fn policy(policy: &C) {
         if message.exists() && message.str().contains('\n') {
             message.invalid("message must not contain line breaks");
         }
-        validation.get("reason").optional_one_of(&["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"]);
+        validation.get("reason").optional_one_of(&["Forbidden", "Invalid", "RequestEntityTooLarge"]);
     }
 }
 

@@ -5,7 +5,13 @@ use serde_json::{Value, json};
 use crate::{C, Defaults, Rules, Tree};
 
 /// Rules of the kind.
-pub const RULES: Rules = Rules { default, validate, validate_update: update, validate_status: status, ..Rules::NONE };
+pub const RULES: Rules = Rules {
+    default,
+    validate: create,
+    validate_update: update,
+    validate_status: status,
+    revalidate: false,
+};
 
 fn default(body: &mut Tree) {
     let spec = body.make("spec");
@@ -34,13 +40,18 @@ const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string
 /// The annotation that groups of the project's own domains need.
 const APPROVED: &str = "api-approved.kubernetes.io";
 
-fn validate(definition: &C) {
+fn create(definition: &C) {
     let spec = definition.get("spec");
-    let (group, plural) = (spec.get("group"), spec.get("names.plural"));
-    let expected = format!("{}.{}", plural.str(), group.str());
+    let expected = format!("{}.{}", spec.get("names.plural").str(), spec.get("group").str());
     if definition.get("metadata.name").str() != expected {
         definition.get("metadata.name").invalid("must be spec.names.plural+\".\"+spec.group");
     }
+    validate(definition);
+}
+
+fn validate(definition: &C) {
+    let spec = definition.get("spec");
+    let group = spec.get("group");
     approval(definition, group.str());
     if group.required() {
         let findings = meta::names::dns1123_subdomain(group.str());
@@ -205,6 +216,7 @@ fn stored_versions(definition: &C) {
 
 /// Once established, group, scope and kind stay what they are.
 fn update(new: &C, old: &C) {
+    validate(new);
     let established = old
         .get("status.conditions")
         .items()

@@ -24,7 +24,7 @@ fn validate(set: &C) {
     let spec = set.get("spec");
     let selector = spec.get("selector");
     crate::meta_v1::label_selector(&selector);
-    workload::template_matches(&spec);
+    workload::template_matches(&spec, None);
     if selector.exists() && crate::meta_v1::selector_is_empty(&selector) {
         selector.invalid("empty selector is invalid for daemonset");
     }
@@ -53,7 +53,7 @@ fn strategy(strategy: &C) {
                 _ => {}
             }
         }
-        _ => strategy.get("type").not_supported(&["OnDelete", "RollingUpdate"]),
+        _ => strategy.not_supported(&["RollingUpdate", "OnDelete"]),
     }
 }
 

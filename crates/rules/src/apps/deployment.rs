@@ -26,8 +26,9 @@ fn validate(deployment: &C) {
     let spec = deployment.get("spec");
     spec.get("replicas").non_negative();
     workload::selector(&spec.get("selector"), "deployment");
-    workload::template_matches(&spec);
-    workload::template(&spec.get("template"), "ReplicaSet");
+    if workload::template_matches(&spec, Some("invalid label selector")) {
+        workload::template(&spec.get("template"), "ReplicaSet");
+    }
     strategy(&spec.get("strategy"));
     for field in ["minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"] {
         spec.get(field).non_negative();

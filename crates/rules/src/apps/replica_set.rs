@@ -19,8 +19,9 @@ fn validate(set: &C) {
     spec.get("minReadySeconds").non_negative();
     // Upstream says deployment here as well.
     workload::selector(&spec.get("selector"), "deployment");
-    workload::template_matches(&spec);
-    workload::template(&spec.get("template"), "ReplicaSet");
+    if workload::template_matches(&spec, Some("invalid label selector")) {
+        workload::template(&spec.get("template"), "ReplicaSet");
+    }
 }
 
 fn update(new: &C, old: &C) {

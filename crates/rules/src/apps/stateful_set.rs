@@ -72,10 +72,11 @@ fn validate(set: &C) {
     }
     spec.get("ordinals.start").non_negative();
     workload::selector(&spec.get("selector"), "statefulset");
-    workload::template_matches(&spec);
-    let template = spec.get("template");
-    let completed = with_claims(&spec);
-    workload::template(&template.with_value(&completed), "StatefulSet");
+    if workload::template_matches(&spec, Some("")) {
+        let template = spec.get("template");
+        let completed = with_claims(&spec);
+        workload::template(&template.with_value(&completed), "StatefulSet");
+    }
 }
 
 fn strategy(strategy: &C) {

@@ -24,19 +24,21 @@ pub fn selector(selector: &C, kind: &str) {
     }
 }
 
-/// The template must have labels that the selector finds.
-pub fn template_matches(spec: &C) {
+/// The template must have labels that the selector finds. Says whether the selector could be read at all; `malformed`
+/// is reported if not.
+pub fn template_matches(spec: &C, malformed: Option<&str>) -> bool {
     let given = spec.get("selector");
     let Ok(selector) = LabelSelector::from_value(given.value()) else {
-        if given.exists() {
-            given.invalid("invalid label selector");
+        if let Some(word) = malformed {
+            given.invalid(word);
         }
-        return;
+        return false;
     };
     let labels = spec.get("template.metadata.labels");
     if !selector.is_everything() && given.exists() && !selector.matches_map(&labels_of(&labels)) {
         labels.invalid("`selector` does not match template `labels`");
     }
+    true
 }
 
 /// A template whose pods run for ever.

@@ -51,6 +51,9 @@ const NAME_LABELS: [&str; 2] = ["batch.kubernetes.io/job-name", "job-name"];
 /// Makes the selector of a job from its uid, and labels its pod template to match.
 pub fn generate_selector(job: &mut meta::Object) {
     let (uid, name) = (job.uid().to_owned(), job.name().to_owned());
+    // Labels that were defaulted from the template are the same map upstream, and follow what is added here.
+    let own = job.metadata().and_then(|m| m.get("labels")).filter(|l| l.is_object()).cloned();
+    let shared = own.is_some() && own.as_ref() == job.get(&["spec", "template", "metadata", "labels"]);
     let spec = job.spec_mut();
     let labels = spec.make("template").make("metadata").make("labels");
     for key in UID_LABELS {
@@ -59,8 +62,12 @@ pub fn generate_selector(job: &mut meta::Object) {
     for key in NAME_LABELS {
         labels.default_str(key, &name);
     }
+    let labels = labels.clone();
     let selector = spec.make("selector").make("matchLabels");
     selector.default_str(UID_LABELS[0], &uid);
+    if shared {
+        job.metadata_mut().insert("labels".into(), Value::Object(labels));
+    }
 }
 
 fn validate(job: &C) {
@@ -207,7 +214,7 @@ fn failure_policy(policy: &C, spec: &C) {
         rule.get("action").required_one_of(&["Count", "FailIndex", "FailJob", "Ignore"]);
         let (codes, conditions) = (rule.get("onExitCodes"), rule.get("onPodConditions"));
         match (codes.exists(), conditions.len() > 0) {
-            (true, true) => rule.invalid("specifying both OnExitCodes and OnPodConditions is not supported"),
+            (true, true) => rule.invalid_value(rule.value_or_null(), "specifying both OnExitCodes and OnPodConditions is not supported"),
             (false, false) => rule.invalid("specifying one of OnExitCodes and OnPodConditions is required"),
             _ => {}
         }

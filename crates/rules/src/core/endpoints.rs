@@ -21,10 +21,8 @@ fn validate(endpoints: &C) {
         for list in ["addresses", "notReadyAddresses"] {
             for address in subset.get(list).items() {
                 let ip = address.get("ip");
-                if ip.str().parse::<std::net::IpAddr>().is_ok() {
+                if ip.check(meta::names::ip) {
                     endpoint_ip(&ip);
-                } else {
-                    ip.invalid_value(ip.str(), "must be a valid IP address");
                 }
                 let host = address.get("hostname");
                 if !host.is_zero() {

@@ -8,6 +8,9 @@ pub const RULES: Rules = Rules { default, validate, validate_update: update, val
 
 /// A node that names no allocatable resources offers its whole capacity.
 fn default(body: &mut Tree) {
+    if let Some(spec) = body.child("spec") {
+        sync_first(spec, "podCIDR", "podCIDRs", None);
+    }
     if let Some(status) = body.child("status") {
         if !status.has("allocatable")
             && let Some(capacity) = status.get("capacity").cloned()
@@ -16,6 +19,33 @@ fn default(body: &mut Tree) {
         }
         round_up_milli(status.child("capacity"));
         round_up_milli(status.child("allocatable"));
+    }
+}
+
+/// Keeps an old single field and the first of its new list the same. A single value alone makes the list; where both are
+/// given the list decides, but for `wins`, which says that the single one does.
+pub(super) fn sync_first(tree: &mut Tree, single: &str, list: &str, wins: Option<&str>) {
+    let one = tree.text(single).to_owned();
+    let entry = |value: &str| match wins {
+        Some(field) => serde_json::json!({field: value}),
+        None => value.into(),
+    };
+    let text = |value: &serde_json::Value| match wins {
+        Some(field) => value.get(field).and_then(|v| v.as_str()).unwrap_or("").to_owned(),
+        None => value.as_str().unwrap_or("").to_owned(),
+    };
+    let first = tree.get(list).and_then(|l| l.as_array()?.first()).map(text);
+    match first {
+        None if !one.is_empty() => {
+            tree.insert(list.to_owned(), serde_json::json!([entry(&one)]));
+        }
+        Some(first) if one.is_empty() => {
+            tree.insert(single.to_owned(), first.into());
+        }
+        Some(first) if first != one && wins.is_some() => {
+            tree.insert(list.to_owned(), serde_json::json!([entry(&one)]));
+        }
+        _ => {}
     }
 }
 

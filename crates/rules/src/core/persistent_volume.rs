@@ -105,7 +105,7 @@ fn update(new: &C, old: &C) {
         Value::Object(tree)
     };
     if !crate::same_value(Some(&sources(&spec)), Some(&sources(&before))) {
-        spec.forbidden("spec.persistentvolumesource is immutable after creation");
+        spec.get("persistentvolumesource").forbidden("spec.persistentvolumesource is immutable after creation");
     }
     spec.get("volumeMode").immutable(&before.get("volumeMode"));
     if before.get("nodeAffinity").exists() {

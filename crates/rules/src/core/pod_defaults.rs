@@ -27,6 +27,7 @@ pub fn pod(body: &mut Tree) {
     }
     spec(pod_spec);
     if let Some(status) = body.child("status") {
+        super::node::sync_first(status, "podIP", "podIPs", Some("ip"));
         for list in ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"] {
             for container in status.each(list) {
                 round_up_milli(container.child("allocatedResources"));

@@ -160,7 +160,7 @@ fn only_deleted_gates(now: &C, then: &C) {
     for gate in now.items() {
         let name = gate.get("name").str();
         if !then.items().any(|g| g.get("name").str() == name) {
-            gate.forbidden(format!("only deletion is allowed, but found new scheduling gate '{name}'"));
+            gate.get("name").forbidden(format!("only deletion is allowed, but found new scheduling gate '{name}'"));
         }
     }
 }

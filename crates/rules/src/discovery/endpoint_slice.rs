@@ -5,7 +5,7 @@ use crate::{C, Defaults, Rules, Tree};
 use meta::names;
 
 /// Rules of the kind.
-pub const RULES: Rules = Rules { default, validate, validate_update: update, ..Rules::NONE };
+pub const RULES: Rules = Rules { default, validate, validate_update: update, revalidate: false, ..Rules::NONE };
 
 fn default(body: &mut Tree) {
     for port in body.each("ports") {
@@ -24,6 +24,10 @@ fn validate(slice: &C) {
     let kind = slice.get("addressType");
     kind.required_one_of(&["FQDN", "IPv4", "IPv6"]);
     ports(&slice.get("ports"));
+    endpoints(slice, kind.str());
+}
+
+fn endpoints(slice: &C, kind: &str) {
     let endpoints = slice.get("endpoints");
     if !endpoints.max_items(MAX_ENDPOINTS) {
         return;
@@ -35,7 +39,7 @@ fn validate(slice: &C) {
         }
         addresses.max_items(MAX_ADDRESSES);
         for address in addresses.items() {
-            self::address(&address, &addresses, kind.str());
+            self::address(&address, &addresses, kind);
         }
         let optional = |field: &str, rule: fn(&str) -> Vec<String>| {
             let value = endpoint.get(field);
@@ -113,5 +117,12 @@ fn hints(list: &C, rule: fn(&str) -> Vec<String>) {
 }
 
 fn update(new: &C, old: &C) {
+    let kind = new.get("addressType");
+    kind.required_one_of(&["FQDN", "IPv4", "IPv6"]);
+    ports(&new.get("ports"));
+    // Endpoints that did not change were accepted once.
+    if !new.get("endpoints").same(&old.get("endpoints")) {
+        endpoints(new, kind.str());
+    }
     new.get("addressType").immutable(&old.get("addressType"));
 }

@@ -96,7 +96,7 @@ fn pod_findings() {
         (
             "/spec/restartPolicy",
             json!("Sometimes"),
-            "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"Never\", \"OnFailure\"",
+            "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"OnFailure\", \"Never\"",
         ),
         (
             "/spec/containers/0/volumeMounts",
