@@ -66,6 +66,10 @@ pub fn tail_text(path: &Path, lines: usize, max: u64) -> Option<String> {
             out.push(b'\n');
         }
     }
+    // The log ends every line; the program may not have.
+    if out.last() == Some(&b'\n') {
+        out.pop();
+    }
     let from = out.len().saturating_sub(usize::try_from(max).unwrap_or(usize::MAX));
     Some(String::from_utf8_lossy(&out[from..]).into_owned())
 }

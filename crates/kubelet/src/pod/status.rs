@@ -157,7 +157,8 @@ fn list(inputs: &Inputs<'_>, containers: &[Container], old: Option<&[ContainerSt
 }
 
 fn one(inputs: &Inputs<'_>, container: &Container, old: Option<&ContainerStatus>, kind: ListKind) -> ContainerStatus {
-    let mut runs = inputs.observed.of_name(&container.name);
+    // A container that is made and not started yet is about to be: until then the former state holds.
+    let mut runs = inputs.observed.of_name(&container.name).filter(|run| run.state != State::Created);
     let mut status = match runs.next() {
         Some(latest) => {
             let mut status = convert(inputs, container, latest, old);
@@ -170,8 +171,8 @@ fn one(inputs: &Inputs<'_>, container: &Container, old: Option<&ContainerStatus>
         }
         None => absent(inputs, container, old, kind),
     };
-    let latest = inputs.observed.latest(&container.name);
-    waiting(inputs, container, &mut status, latest.is_some(), kind);
+    let known = inputs.observed.latest(&container.name).is_some();
+    waiting(inputs, container, &mut status, known, kind);
     flags(inputs, container, &mut status, old, kind);
     status
 }

@@ -18,7 +18,7 @@ pub use headers::{Compressor, Decompressor, Headers};
 
 const MAX_STREAMS: usize = 4096;
 /// How long the client may take to close after we have.
-const LINGER: std::time::Duration = std::time::Duration::from_secs(2);
+const LINGER: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// A stream that the client opened.
 pub struct Stream {
@@ -57,7 +57,7 @@ async fn session<S>(io: S, streams: mpsc::Sender<Stream>) -> Result<(), Error>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let (reader, writer) = tokio::io::split(io);
+    let (reader, mut writer) = tokio::io::split(io);
     let (out, queue) = mpsc::channel(DEPTH);
     let weak = out.downgrade();
     // Only streams keep the writer going: without any, and with nobody waiting for new ones, the session is over.
@@ -70,9 +70,8 @@ where
     let mut read = std::pin::pin!(read(reader, streams, weak));
     rt::select! {
         result = read.as_mut() => result,
-        result = write(writer, queue) => {
+        result = write(&mut writer, queue) => {
             result?;
-            // What the client still sends is read: closing with unread bytes would make the kernel drop what we sent last.
             let _ = rt::time::timeout(LINGER, read).await;
             Ok(())
         }
@@ -80,7 +79,7 @@ where
     }
 }
 
-async fn write(mut writer: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<Out>) -> Result<(), Error> {
+async fn write(writer: &mut (impl AsyncWrite + Unpin), mut queue: mpsc::Receiver<Out>) -> Result<(), Error> {
     let mut compressor = Compressor::new();
     while let Some(item) = queue.recv().await {
         match item {
@@ -99,9 +98,10 @@ async fn write(mut writer: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<Ou
         }
         writer.flush().await?;
     }
-    // Everything was said: tell so before the connection is closed.
+    // Everything was said. The connection itself is left for the client to close: upstream's clients throw away frames
+    // they have not worked through yet when they see its end.
     writer.write_all(&frame::go_away()).await?;
-    writer.shutdown().await?;
+    writer.flush().await?;
     Ok(())
 }
 
