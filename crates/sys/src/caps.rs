@@ -154,7 +154,8 @@ pub fn keep_over_setuid(keep: bool) -> Result<()> {
 /// # Errors
 /// The kernel's.
 pub fn apply(sets: &Sets) -> Result<()> {
-    let have = status_field("CapPrm:")?;
+    // Asked of the kernel, not of /proc, which may be a container's by now.
+    let have = rustix::thread::capabilities(None).at("read capabilities", "")?.permitted.bits();
     let limit = |set: u64| CapabilitySet::from_bits_retain(set & have);
     let wanted = CapabilitySets {
         effective: limit(sets.effective),

@@ -62,6 +62,9 @@ fn become_program(
     joiner: Option<&Joiner>,
     socket: &OwnedFd,
 ) -> Result<Never, String> {
+    // Until it is another program, nobody in the container may look into this process or at its executable.
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .map_err(|e| format!("make undumpable: {e}"))?;
     if let Some(joiner) = joiner {
         joiner.join_v1().map_err(|e| e.line())?;
     }
@@ -156,6 +159,7 @@ fn confine_and_exec(process: &Process, seccomp: &[Vec<u8>]) -> Result<Never, Str
         rustix::process::chdir(process.cwd.as_str())
             .map_err(|e| format!("chdir to cwd ({:?}) set in config.json failed: {e}", process.cwd))?;
     }
+    require_inside()?;
     caps::apply(&sets).map_err(line)?;
     if process.no_new_privileges {
         rustix::thread::set_no_new_privs(true).map_err(|e| format!("set no_new_privs: {e}"))?;
@@ -163,6 +167,13 @@ fn confine_and_exec(process: &Process, seccomp: &[Vec<u8>]) -> Result<Never, Str
     }
     let _ = sys::process::close_on_exec_from(3);
     Err(exec(process))
+}
+
+/// Refuses a working directory outside of the container's root, reached through a descriptor of this process
+/// (`/proc/self/fd/...`): the kernel cannot name such a place.
+fn require_inside() -> Result<(), String> {
+    let here = rustix::process::getcwd(Vec::new()).map_err(|e| format!("read the working directory: {e}"))?;
+    if here.as_bytes().starts_with(b"/") { Ok(()) } else { Err("the working directory is outside of the container".into()) }
 }
 
 fn install(seccomp: &[Vec<u8>]) -> Result<(), String> {

@@ -32,7 +32,7 @@ async fn a_container_runs_to_its_end_and_its_log_is_complete() {
 }
 
 #[tokio::test]
-async fn a_program_that_is_not_there_is_named() {
+async fn what_cannot_run_is_named() {
     let f = Fixture::new().await;
     let pod = f.run(&sandbox("missing")).await;
     let id = f.runtime.create_container(&pod, &container("c", &["nosuch"])).await.unwrap();
@@ -41,6 +41,11 @@ async fn a_program_that_is_not_there_is_named() {
     let status = f.runtime.container_status(&id).await.unwrap();
     assert_eq!((status.state, status.exit_code), (ContainerState::Exited, 128));
     assert_eq!(status.reason, REASON_START_ERROR);
+    for fd in 3..40 {
+        let config = ContainerConfig { working_dir: format!("/proc/self/fd/{fd}"), ..container("c", &["true"]) };
+        let id = f.runtime.create_container(&pod, &config).await.unwrap();
+        assert!(f.runtime.start_container(&id).await.is_err(), "escaped through descriptor {fd}");
+    }
     f.close().await;
 }
 
