@@ -33,10 +33,20 @@ impl Store {
         let diff_id = digest_of(stamp.as_bytes());
         let id = digest_of(format!("{stamp} config").as_bytes());
         let hex = id.trim_start_matches("sha256:").to_owned();
-        if self.state()?.find(&name).as_ref() == Some(&hex) {
+        let there = |state: &crate::state::State| {
+            // Looked at, since it is not synced to disk: after a loss of power it may be empty.
+            state.layers.get(&diff_id).is_some_and(|layer| {
+                let file = self.layers_dir().join(&layer.dir).join("corten");
+                std::fs::metadata(file).is_ok_and(|m| m.len() == meta.len())
+            })
+        };
+        let state = self.state()?;
+        let whole = there(&state);
+        if whole && state.find(&name).as_ref() == Some(&hex) {
             return Ok(id);
         }
-        if !self.state()?.layers.contains_key(&diff_id) {
+        if !whole {
+            self.change(|state| Ok(drop(state.layers.remove(&diff_id))))?;
             let staging = self.stage()?;
             let inodes = fill(&staging.dir, &program)?;
             self.commit_layer(staging, &diff_id, meta.len(), inodes)?;
@@ -46,21 +56,22 @@ impl Store {
             env: vec!["PATH=/bin".to_owned()],
             ..ImageRunConfig::default()
         };
-        let record = ImageRecord { layers: vec![diff_id], config, pinned: true, ..ImageRecord::default() };
-        self.put(&hex, record, Some(name.clone()), None)?;
-        self.unpin_old(&hex)?;
-        Ok(id)
-    }
-
-    /// Built-in images of earlier programs have lost their name; they go when nobody uses them.
-    fn unpin_old(&self, current: &str) -> Result<()> {
-        self.change(|state| {
-            for (id, image) in &mut state.images {
-                image.pinned &= id == current || !image.tags.is_empty();
+        let last_used = crate::store::now_seconds();
+        let record = ImageRecord { layers: vec![diff_id], config, pinned: true, last_used, ..ImageRecord::default() };
+        let old = self.change(|state| {
+            state.images.insert(hex.clone(), record);
+            state.name(&hex, Some(name), None);
+            // Built-in images of earlier programs have lost their name; they go when nobody uses them.
+            let mut old = false;
+            for (_, image) in state.images.iter_mut().filter(|(_, i)| i.pinned && i.tags.is_empty()) {
+                (image.pinned, old) = (false, true);
             }
-            Ok(())
+            Ok(old)
         })?;
-        self.drop_unnamed()
+        if old {
+            self.drop_unnamed()?;
+        }
+        Ok(id)
     }
 }
 

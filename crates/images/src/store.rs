@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use node_api::{ImageContent, ImageSpec};
 use parking_lot::Mutex;
@@ -21,6 +22,8 @@ pub(crate) struct Inner {
     pub(crate) root: PathBuf,
     pub(crate) registries: Mutex<Arc<Registries>>,
     cache: Mutex<Cached>,
+    /// Layers were unpacked that may not be on disk yet.
+    unsynced: AtomicBool,
     /// One pull at a time per name.
     pub(crate) pulls: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -65,6 +68,7 @@ impl Store {
             root,
             registries: Mutex::default(),
             cache: Mutex::default(),
+            unsynced: AtomicBool::new(false),
             pulls: Mutex::default(),
         }));
         let state = store.state()?;
@@ -111,8 +115,27 @@ impl Store {
         Ok(Arc::clone(&cache.state))
     }
 
-    /// Changes the state, alone among all processes. Nothing is written where `change` fails.
+    /// Changes the state, alone among all processes. Nothing is written where `change` fails. It survives a crash of
+    /// the process; for one of the machine see [`Store::change_durably`].
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        self.change_with(change, sys::fs::write_atomic)
+    }
+
+    /// [`Store::change`] that survives a loss of power, with all layers unpacked before.
+    pub(crate) fn change_durably<T>(&self, change: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        if self.0.unsynced.swap(false, Ordering::Relaxed) {
+            let dir = self.layers_dir();
+            let synced = File::open(&dir).and_then(|d| Ok(rustix::fs::syncfs(d)?));
+            synced.map_err(|e| Error::io("sync", &dir, e))?;
+        }
+        self.change_with(change, sys::fs::write_durable)
+    }
+
+    fn change_with<T>(
+        &self,
+        change: impl FnOnce(&mut State) -> Result<T>,
+        write: fn(&Path, &[u8]) -> sys::Result<()>,
+    ) -> Result<T> {
         let path = self.0.root.join("lock");
         let lock = File::options().create(true).truncate(false).write(true).open(&path);
         let lock = lock.map_err(|e| Error::io("open", &path, e))?;
@@ -122,17 +145,16 @@ impl Store {
         let done = change(&mut state)?;
         let text = serde_json::to_vec(&state)
             .map_err(|source| Error::Document { what: "the store's state".into(), source })?;
-        sys::fs::write_durable(&self.state_path(), &text)?;
+        write(&self.state_path(), &text)?;
         Ok(done)
     }
 
     /// A fresh directory to unpack into; removed again unless it becomes a layer.
     pub(crate) fn stage(&self) -> Result<Staging> {
-        let number = self.change(|state| {
-            state.next_layer += 1;
-            Ok(state.next_layer)
-        })?;
-        let dir = self.layers_dir().join(format!(".new-{number}"));
+        let mut random = [0u8; 8];
+        rustix::rand::getrandom(&mut random[..], rustix::rand::GetRandomFlags::empty())
+            .map_err(|e| Error::io("read", "random bytes", e.into()))?;
+        let dir = self.layers_dir().join(format!(".new-{:016x}", u64::from_ne_bytes(random)));
         std::fs::create_dir(&dir).map_err(|e| Error::io("make", &dir, e))?;
         let lock = File::open(&dir).map_err(|e| Error::io("open", &dir, e))?;
         lock.lock().map_err(|e| Error::io("lock", &dir, e))?;
@@ -145,11 +167,14 @@ impl Store {
             if state.layers.contains_key(diff_id) {
                 return Ok(());
             }
-            let name = staging.dir.file_name().unwrap_or_default().to_string_lossy();
-            let name = name.trim_start_matches(".new-").to_owned();
+            state.next_layer += 1;
+            let name = state.next_layer.to_string();
             let dir = self.layers_dir().join(&name);
+            // Of a process that was killed between its rename and its state: nobody knows that directory.
+            sys::fs::remove_tree(&dir)?;
             std::fs::rename(&staging.dir, &dir).map_err(|e| Error::io("name", &dir, e))?;
             staging.keep = true;
+            self.0.unsynced.store(true, Ordering::Relaxed);
             state.layers.insert(diff_id.to_owned(), LayerRecord { dir: name, size, inodes });
             Ok(())
         })
@@ -166,8 +191,8 @@ impl Store {
                 continue;
             }
             let free = File::open(entry.path()).is_ok_and(|f| f.try_lock().is_ok());
-            // Of a number not yet in the state read above, another process may just have made the layer.
-            let number: u64 = name.trim_start_matches(".new-").parse().unwrap_or(0);
+            // A number not yet in the state read above: another process may be making that layer just now.
+            let number: u64 = name.parse().unwrap_or(0);
             if free && number <= state.next_layer {
                 sys::fs::remove_tree(&entry.path())?;
             }
@@ -183,7 +208,7 @@ impl Store {
         tag: Option<String>,
         digest: Option<String>,
     ) -> Result<()> {
-        self.change(|state| {
+        self.change_durably(|state| {
             if let Some(missing) = record.layers.iter().find(|l| !state.layers.contains_key(*l)) {
                 return Err(Error::Unusable(format!("layer {missing} is missing")));
             }
@@ -257,7 +282,7 @@ impl Store {
     /// Removes images without a name that nobody uses, and layers that no image has.
     pub(crate) fn drop_unnamed(&self) -> Result<()> {
         let used = self.used_images();
-        let gone = self.change(|state| {
+        let gone = self.change_durably(|state| {
             state.images.retain(|id, image| {
                 !image.tags.is_empty() || !image.digests.is_empty() || image.pinned || used.contains(id)
             });

@@ -251,6 +251,13 @@ fn mount_cgroups(root: &OwnedFd, entry: &Mount, views: &[(OwnedFd, Option<String
         mount::set_attributes(tree, SAFE | attr::RDONLY, 0, Propagation::Keep, false).map_err(|e| e.line())?;
         let place = sys::fs::make_in_root(root, &target.join(name), Kind::Directory).map_err(|e| e.line())?;
         mount::attach(tree, place).map_err(|e| e.line())?;
+        if name.contains(',') {
+            // Controllers mounted together are looked for under each name.
+            let dir = sys::fs::open_in_root(root, target, rustix::fs::OFlags::PATH).map_err(|e| e.line())?;
+            for one in name.split(',') {
+                rustix::fs::symlinkat(name.as_str(), &dir, one).map_err(|e| format!("link {one}: {e}"))?;
+            }
+        }
     }
     mount::set_attributes(&tmpfs, attr::RDONLY, 0, Propagation::Keep, false).map_err(|e| e.line())
 }
