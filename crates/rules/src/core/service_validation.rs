@@ -382,6 +382,5 @@ fn kept(spec: &C, before: &C, field: &str, unset: &str, secondary: &str) {
 /// An update of the status.
 pub fn status(new: &C, _old: &C) {
     status_ingress(new);
-    meta_v1::conditions(&new.get("status.conditions"));
 }
 
