@@ -140,7 +140,16 @@ impl AsyncRead for Output {
             return Poll::Ready(done);
         }
         if ended {
-            return Poll::Ready(Ok(()));
+            // The poller may not have told yet of what was written before this descriptor was registered: asked directly.
+            let unfilled = buf.initialize_unfilled();
+            return Poll::Ready(match rustix::io::read(self.inner.fd.get_ref(), unfilled) {
+                Ok(count) => {
+                    buf.advance(count);
+                    Ok(())
+                }
+                Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::IO) => Ok(()),
+                Err(error) => Err(error.into()),
+            });
         }
         match self.waiting.as_mut().poll(cx) {
             Poll::Ready(()) => {
