@@ -9,6 +9,8 @@ use std::cell::RefCell;
 use meta::field::{Error, Path};
 use serde_json::Value;
 
+use crate::Tree;
+
 /// Where findings go; one per validation.
 #[derive(Debug, Default)]
 pub struct Sink(RefCell<Vec<Error>>);
@@ -49,6 +51,8 @@ enum Step<'p> {
 #[derive(Debug, Clone, Copy)]
 pub struct C<'p, 'v> {
     value: Option<&'v Value>,
+    /// The whole object, at the root of one that is no [`Value`].
+    body: Option<&'v Tree>,
     parent: Option<&'p C<'p, 'v>>,
     step: Step<'p>,
     sink: &'p Sink,
@@ -60,33 +64,44 @@ impl<'p, 'v> C<'p, 'v> {
         Self::at_root(Some(value), sink)
     }
 
+    /// The root of an object's body.
+    pub fn body(body: &'v Tree, sink: &'p Sink) -> Self {
+        Self { value: None, body: Some(body), parent: None, step: Step::Root, sink }
+    }
+
     /// A root whose value may be absent.
     pub fn at_root(value: Option<&'v Value>, sink: &'p Sink) -> Self {
-        Self { value: value.filter(|v| !v.is_null()), parent: None, step: Step::Root, sink }
+        Self { value: value.filter(|v| !v.is_null()), body: None, parent: None, step: Step::Root, sink }
     }
 
     /// A child field; a dotted name descends several levels (`"spec.containers"`).
     pub fn get<'a>(&'a self, name: &'a str) -> C<'a, 'v> {
-        let value = self.value.and_then(|v| name.split('.').try_fold(v, |v, step| v.get(step)));
-        C { value: value.filter(|v| !v.is_null()), parent: Some(self), step: Step::Field(name), sink: self.sink }
+        let mut steps = name.split('.');
+        let start = match self.body {
+            Some(body) => steps.next().and_then(|first| body.get(first)),
+            None => self.value,
+        };
+        let value = start.and_then(|v| steps.try_fold(v, |v, step| v.get(step)));
+        C { value: value.filter(|v| !v.is_null()), body: None, parent: Some(self), step: Step::Field(name), sink: self.sink }
     }
 
     /// An entry of a map, printed as `path[key]`.
     pub fn key<'a>(&'a self, key: &'a str) -> C<'a, 'v> {
         let value = self.value.and_then(|v| v.get(key)).filter(|v| !v.is_null());
-        C { value, parent: Some(self), step: Step::Key(key), sink: self.sink }
+        C { value, body: None, parent: Some(self), step: Step::Key(key), sink: self.sink }
     }
 
     /// An element of a list.
     pub fn index<'a>(&'a self, index: usize) -> C<'a, 'v> {
         let value = self.value.and_then(|v| v.get(index));
-        C { value, parent: Some(self), step: Step::Index(index), sink: self.sink }
+        C { value, body: None, parent: Some(self), step: Step::Index(index), sink: self.sink }
     }
 
     /// The elements of a list; none when absent.
     pub fn items<'a>(&'a self) -> impl Iterator<Item = C<'a, 'v>> {
         self.array().iter().enumerate().map(move |(i, value)| C {
             value: Some(value),
+            body: None,
             parent: Some(self),
             step: Step::Index(i),
             sink: self.sink,
@@ -98,8 +113,8 @@ impl<'p, 'v> C<'p, 'v> {
     where
         'v: 'a,
     {
-        self.value.and_then(Value::as_object).into_iter().flatten().map(move |(key, value)| {
-            (key.as_str(), C { value: Some(value), parent: Some(self), step: Step::Key(key), sink: self.sink })
+        self.body.or_else(|| self.value.and_then(Value::as_object)).into_iter().flatten().map(move |(key, value)| {
+            (key.as_str(), C { value: Some(value), body: None, parent: Some(self), step: Step::Key(key), sink: self.sink })
         })
     }
 
@@ -108,7 +123,7 @@ impl<'p, 'v> C<'p, 'v> {
     where
         'v: 'x,
     {
-        C { value: Some(value), parent: self.parent, step: self.step, sink: self.sink }
+        C { value: Some(value), body: None, parent: self.parent, step: self.step, sink: self.sink }
     }
 
     /// The raw value.

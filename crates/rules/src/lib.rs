@@ -29,8 +29,6 @@ pub mod storage;
 mod tree;
 
 use meta::{Object, field};
-use serde_json::Value;
-
 pub use cursor::{C, Sink, same_value};
 pub use tree::{Defaults, Tree};
 
@@ -83,16 +81,14 @@ impl Rules {
 
 /// Runs validation code over an object and collects what it finds.
 pub fn check(object: &Object, rule: impl FnOnce(&C)) -> Vec<field::Error> {
-    let body = Value::Object(object.body.clone());
     let sink = Sink::default();
-    rule(&C::root(&body, &sink));
+    rule(&C::body(&object.body, &sink));
     sink.into_errors()
 }
 
 /// Runs validation code over a new and an old object and collects what it finds.
 pub fn check_pair(object: &Object, old: &Object, rule: impl FnOnce(&C, &C)) -> Vec<field::Error> {
-    let (new, old) = (Value::Object(object.body.clone()), Value::Object(old.body.clone()));
     let sink = Sink::default();
-    rule(&C::root(&new, &sink), &C::root(&old, &sink));
+    rule(&C::body(&object.body, &sink), &C::body(&old.body, &sink));
     sink.into_errors()
 }

@@ -1,7 +1,7 @@
 //! ReplicaSet.
 
 use meta::Object;
-use registry::{KindRow, SelectableField};
+use registry::KindRow;
 use serde_json::Value;
 
 use super::GROUP;
@@ -12,7 +12,6 @@ static REPLICA_SET: Standard = Standard {
     rules: rules::apps::replica_set::RULES,
     status: true,
     generation: true,
-    fields: &[SelectableField::path_or("status.replicas", &["status", "replicas"], "0")],
     columns: &[NAME, int("Desired"), int("Current"), int("Ready"), AGE, CONTAINERS, IMAGES, SELECTOR],
     cells,
     ..Standard::PLAIN

@@ -10,7 +10,7 @@ use crate::standard::Standard;
 const EVENT_PARTS: Standard = Standard {
     rules: rules::core::event::RULES,
     create_on_update: true,
-    fields: FIELDS,
+    fields: CORE_FIELDS,
     columns: &[
         text("Last Seen"),
         text("Type"),
@@ -30,13 +30,13 @@ const EVENT_PARTS: Standard = Standard {
 };
 
 static EVENT: Standard = EVENT_PARTS;
-static NEW_EVENT: Standard = Standard { rules: rules::core::event::NEW_RULES, ..EVENT_PARTS };
+static NEW_EVENT: Standard = Standard { rules: rules::core::event::NEW_RULES, fields: NEW_FIELDS, ..EVENT_PARTS };
 
 const fn involved(name: &'static str, path: &'static [&'static str]) -> SelectableField {
     SelectableField::path(name, path)
 }
 
-const FIELDS: &[SelectableField] = &[
+const CORE_FIELDS: &[SelectableField] = &[
     involved("involvedObject.kind", &["involvedObject", "kind"]),
     involved("involvedObject.namespace", &["involvedObject", "namespace"]),
     involved("involvedObject.name", &["involvedObject", "name"]),
@@ -44,6 +44,16 @@ const FIELDS: &[SelectableField] = &[
     involved("involvedObject.apiVersion", &["involvedObject", "apiVersion"]),
     involved("involvedObject.resourceVersion", &["involvedObject", "resourceVersion"]),
     involved("involvedObject.fieldPath", &["involvedObject", "fieldPath"]),
+    SelectableField::path("reason", &["reason"]),
+    SelectableField::path("reportingComponent", &["reportingComponent"]),
+    SelectableField::computed("source", |event| match event.get_str(&["source", "component"]) {
+        "" => event.get_str(&["reportingComponent"]).to_owned(),
+        component => component.to_owned(),
+    }),
+    SelectableField::path("type", &["type"]),
+];
+
+const NEW_FIELDS: &[SelectableField] = &[
     involved("regarding.kind", &["involvedObject", "kind"]),
     involved("regarding.namespace", &["involvedObject", "namespace"]),
     involved("regarding.name", &["involvedObject", "name"]),
@@ -52,12 +62,7 @@ const FIELDS: &[SelectableField] = &[
     involved("regarding.resourceVersion", &["involvedObject", "resourceVersion"]),
     involved("regarding.fieldPath", &["involvedObject", "fieldPath"]),
     SelectableField::path("reason", &["reason"]),
-    SelectableField::path("reportingComponent", &["reportingComponent"]),
     SelectableField::path("reportingController", &["reportingComponent"]),
-    SelectableField::computed("source", |event| match event.get_str(&["source", "component"]) {
-        "" => event.get_str(&["reportingComponent"]).to_owned(),
-        component => component.to_owned(),
-    }),
     SelectableField::path("type", &["type"]),
 ];
 

@@ -11,10 +11,7 @@ static NAMESPACE: Standard = Standard {
     rules: rules::core::namespace::RULES,
     status: true,
     name: registry::names::dns1123_label,
-    fields: &[
-        SelectableField::path("status.phase", &["status", "phase"]),
-        SelectableField::path("name", &["metadata", "name"]),
-    ],
+    fields: &[SelectableField::path("status.phase", &["status", "phase"])],
     columns: &[NAME, text("Status"), AGE],
     cells: |namespace, now| {
         vec![namespace.name().into(), namespace.get_str(&["status", "phase"]).into(), age(namespace, now).into()]

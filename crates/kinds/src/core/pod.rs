@@ -80,6 +80,10 @@ fn prepare_create(_cx: &Ctx, pod: &mut Object) {
         });
         pod.set(&["status", "conditions"], json!([condition]));
     }
+    // Negative periods were once taken, and mean the shortest.
+    if pod.get_i64(&["spec", "terminationGracePeriodSeconds"]).is_some_and(|s| s < 0) {
+        pod.set(&["spec", "terminationGracePeriodSeconds"], 1.into());
+    }
     rules::core::pod_mutate::merge_match_label_keys(pod);
 }
 

@@ -294,7 +294,13 @@ fn template_update(spec: &C, before: &C, old: &C) {
         template.same(&previous)
     };
     if !same {
-        template.invalid("field is immutable");
+        // Upstream reports at the pod spec when that is what differs.
+        let (pod, before) = (template.get("spec"), previous.get("spec"));
+        if pod.same(&before) {
+            template.invalid("field is immutable");
+        } else {
+            pod.invalid("field is immutable");
+        }
     }
 }
 

@@ -68,6 +68,27 @@ pub fn spec(spec: &mut Tree) {
     }
     round_up_milli(spec.child("overhead"));
     round_requirements(spec.child("resources"));
+    drop_disabled(spec);
+}
+
+/// Fields whose feature is off by default are taken and dropped, as upstream does.
+fn drop_disabled(spec: &mut Tree) {
+    spec.remove("schedulingGroup");
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        for container in spec.each(list) {
+            if let Some(lifecycle) = container.child("lifecycle") {
+                lifecycle.remove("stopSignal");
+            }
+        }
+    }
+    for volume in spec.each("volumes") {
+        if let Some(projected) = volume.child("projected") {
+            for source in projected.each("sources") {
+                source.remove("clusterTrustBundle");
+                source.remove("podCertificate");
+            }
+        }
+    }
 }
 
 /// `serviceAccount` is the deprecated twin of `serviceAccountName`; both always say the same.

@@ -58,7 +58,7 @@ pub fn handler(holder: &C, grace: Option<i64>) {
             "httpGet" => http_get(&handler),
             "tcpSocket" => port_num_or_name(&handler.get("port")),
             "grpc" => handler.get("port").invalid_all(names::port_num(handler.get("port").int())),
-            _ => sleep(&handler.get("seconds"), grace),
+            _ => sleep(&handler, grace),
         }
     }
     if count == 0 {
@@ -78,11 +78,11 @@ fn http_get(action: &C) {
     }
 }
 
-fn sleep(seconds: &C, grace: Option<i64>) {
-    let grace = grace.unwrap_or(0);
-    if seconds.int() < 0 || seconds.int() > grace {
-        let word = format!("must be non-negative and less than terminationGracePeriodSeconds ({grace}). Got {}", seconds.int());
-        seconds.invalid_value(seconds.int(), word);
+fn sleep(action: &C, grace: Option<i64>) {
+    let (seconds, grace) = (action.get("seconds").int(), grace.unwrap_or(0));
+    if seconds < 0 || seconds > grace {
+        let word = format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
+        action.invalid_value(seconds, word);
     }
 }
 
