@@ -24,6 +24,41 @@ pub struct Options {
     pub node_cidr_mask: (u8, u8),
     /// Workers per controller.
     pub workers: usize,
+    /// Workers of single controllers, by name.
+    pub workers_of: Vec<(&'static str, usize)>,
+    /// Private key that signs service account tokens, in PEM; without it no token secrets are filled.
+    pub service_account_key_pem: Option<String>,
+    /// Certificate and key, in PEM, that sign certificate requests; without it none is signed.
+    pub signer_pem: Option<(String, String)>,
+    /// The longest life of signed certificates.
+    pub signing_duration: Duration,
+    /// How long a node may be silent.
+    pub node_monitor_grace: Duration,
+    /// How often nodes are looked at for silence.
+    pub node_monitor_period: Duration,
+    /// How many ended pods are kept.
+    pub terminated_pod_threshold: Option<usize>,
+    /// How fast nodes are emptied.
+    pub eviction: EvictionRates,
+}
+
+/// How many nodes per second get the taints that empty them.
+#[derive(Debug, Clone)]
+pub struct EvictionRates {
+    /// In a healthy zone.
+    pub healthy: f32,
+    /// In an unhealthy zone.
+    pub unhealthy: f32,
+    /// Share of silent nodes that makes a zone unhealthy.
+    pub threshold: f32,
+    /// A zone up to this size that is unhealthy is not emptied at all.
+    pub large: usize,
+}
+
+impl Default for EvictionRates {
+    fn default() -> Self {
+        Self { healthy: 0.1, unhealthy: 0.01, threshold: 0.55, large: 50 }
+    }
 }
 
 impl Default for Options {
@@ -34,6 +69,14 @@ impl Default for Options {
             cluster_cidrs: Vec::new(),
             node_cidr_mask: (24, 64),
             workers: 5,
+            workers_of: Vec::new(),
+            service_account_key_pem: None,
+            signer_pem: None,
+            signing_duration: Duration::from_secs(365 * 24 * 3600),
+            node_monitor_grace: Duration::from_secs(50),
+            node_monitor_period: Duration::from_secs(5),
+            terminated_pod_threshold: Some(12_500),
+            eviction: EvictionRates::default(),
         }
     }
 }
@@ -77,16 +120,19 @@ pub async fn run(
     client_for: impl Fn(&str) -> Client,
     shutdown: Shutdown,
 ) {
-    let options = Arc::new(options);
     let mut tasks = Vec::new();
     for entry in CONTROLLERS.iter().filter(|entry| wanted(entry, &options.controllers)) {
         let client = client_for(entry.service_account);
         let recorder = Recorder::start(client.clone(), entry.component, None, shutdown.clone());
+        let mut options = options.clone();
+        if let Some((_, workers)) = options.workers_of.iter().find(|(name, _)| *name == entry.name) {
+            options.workers = *workers;
+        }
         let context = Context {
             client,
             factory: factory.clone(),
             recorder,
-            options: options.clone(),
+            options: Arc::new(options),
             shutdown: shutdown.child(),
         };
         tasks.push(rt::spawn(entry.name, supervise(entry, context)));

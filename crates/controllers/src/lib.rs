@@ -5,7 +5,9 @@
 //! and acts through the API with preconditions. Nothing polls and nothing resyncs.
 
 mod cluster;
+mod command;
 mod discovery;
+pub mod flags;
 mod frame;
 mod network;
 mod owner;
@@ -13,5 +15,6 @@ mod pods;
 mod table;
 mod workload;
 
-pub use frame::{Context, Options, run};
+pub use command::main;
+pub use frame::{Context, EvictionRates, Options, run};
 pub use table::{CONTROLLERS, Entry};

@@ -36,6 +36,8 @@ entries! {
     "replicaset-controller", "replicaset-controller", "replicaset-controller", true, workload::replicaset::run;
     "replicationcontroller-controller", "replication-controller", "replication-controller", true, workload::replicationcontroller::run;
     "deployment-controller", "deployment-controller", "deployment-controller", true, workload::deployment::run;
+    "statefulset-controller", "statefulset-controller", "statefulset-controller", true, workload::statefulset::run;
+    "daemonset-controller", "daemon-set-controller", "daemonset-controller", true, workload::daemonset::run;
     "endpointslice-controller", "endpointslice-controller", "endpoint-slice-controller", true, network::endpointslice::run;
     "endpoints-controller", "endpoint-controller", "endpoint-controller", true, network::endpoints::run;
     "namespace-controller", "namespace-controller", "namespace-controller", true, cluster::namespace::run;

@@ -1,7 +1,12 @@
 //! Controllers that make pods.
 
+
+pub(crate) mod daemonset;
 pub(crate) mod deployment;
+pub(crate) mod history;
 pub(crate) mod pod_control;
 pub(crate) mod replicas;
 pub(crate) mod replicaset;
 pub(crate) mod replicationcontroller;
+pub(crate) mod share;
+pub(crate) mod statefulset;

@@ -45,6 +45,17 @@ impl Expectations {
         self.by_key.lock().insert(key.to_owned(), expected);
     }
 
+    /// Expects so many creations besides what is expected already.
+    pub fn add_creations(&self, key: &str, count: usize) {
+        let mut by_key = self.by_key.lock();
+        let expected = by_key.entry(key.to_owned()).or_insert_with(|| Expected {
+            creations: 0,
+            deletions: HashSet::default(),
+            since: Instant::now(),
+        });
+        expected.creations += i64::try_from(count).unwrap_or(i64::MAX);
+    }
+
     /// Expects these objects (by uid or key) to go, and nothing else any more.
     pub fn expect_deletions(&self, key: &str, objects: impl IntoIterator<Item = String>) {
         let expected = Expected { creations: 0, deletions: objects.into_iter().collect(), since: Instant::now() };

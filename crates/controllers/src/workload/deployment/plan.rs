@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use api::Kind;
 use api::k8s::apps::v1::{Deployment, DeploymentSpec, ReplicaSet};
-use api::prelude::IntOrString;
 use meta::selector::LabelSelector;
 
 use super::Rollout;
+use crate::workload::share::resolve;
 use super::replica_sets::{desired_annotation, max_annotation, revision};
 
 fn spec(deployment: &Deployment) -> &DeploymentSpec {
@@ -46,19 +46,6 @@ pub(super) fn spec_replicas(set: &ReplicaSet) -> i32 {
 
 pub(super) fn available(set: &ReplicaSet) -> i32 {
     set.status.as_ref().and_then(|s| s.available_replicas).unwrap_or(0)
-}
-
-fn resolve(value: Option<&IntOrString>, total: i32, round_up: bool) -> i32 {
-    match value {
-        None => 0,
-        Some(IntOrString::Int(count)) => *count,
-        Some(IntOrString::String(text)) => {
-            let percent: i64 = text.trim_end_matches('%').parse().unwrap_or(0);
-            let product = percent * i64::from(total);
-            let share = if round_up { (product + 99).div_euclid(100) } else { product.div_euclid(100) };
-            i32::try_from(share).unwrap_or(i32::MAX)
-        }
-    }
 }
 
 /// Surge and unavailability in pods; when both come to zero, one pod may be unavailable.

@@ -11,6 +11,7 @@ use informer::{Cache, EventType};
 
 use super::{Controller, Rollout, plan, status};
 use crate::owner::controller_reference;
+use crate::workload::history::template_hash;
 
 const REVISION: &str = "deployment.kubernetes.io/revision";
 const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
@@ -128,17 +129,6 @@ fn annotate_revision(set: &mut ReplicaSet, deployment: &Deployment, new_revision
         }
     }
     changed
-}
-
-fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
-    let bytes = serde_json::to_vec(template).unwrap_or_default();
-    let mut hash = rt::hash::fnv32a(&bytes);
-    if let Some(count) = collisions {
-        hash = rt::hash::fnv32a(format!("{hash}/{count}").as_bytes());
-    }
-    // The alphabet of generated names, so that no hash spells a word.
-    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    hash.to_string().bytes().map(|digit| ALPHABET[usize::from(digit) % ALPHABET.len()] as char).collect()
 }
 
 /// Upstream's limit of a label value bounds the names of pods' owners.

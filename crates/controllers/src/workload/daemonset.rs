@@ -1,0 +1,359 @@
+//! DaemonSet: one pod on every node that fits.
+
+mod nodes;
+mod rollout;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::Kind;
+use api::k8s::apps::v1::{ControllerRevision, DaemonSet, DaemonSetSpec, DaemonSetStatus};
+use api::k8s::core::v1::{Node, Pod};
+use client::Error;
+use futures::future::join_all;
+use informer::{Delta, EventType, Expectations, Informer, Queue, run_workers};
+use parking_lot::Mutex;
+use rt::HashMap;
+use rt::time::Instant;
+
+use crate::frame::Context;
+use crate::workload::history::{self, Naming, REVISION_LABEL};
+use crate::workload::pod_control::{PodControl, namespace_terminating, pod_from_template};
+use crate::workload::replicas::by_controller;
+use crate::{owner, pods};
+
+use self::nodes::{View, should_run};
+
+const BY_CONTROLLER: &str = "controller";
+/// Most pods that are made or deleted in one pass.
+const BURST: usize = 250;
+const MIN_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(15 * 60);
+
+struct Controller {
+    context: Context,
+    sets: Informer<DaemonSet>,
+    pods: Informer<Pod>,
+    nodes: Informer<Node>,
+    revisions: Informer<ControllerRevision>,
+    queue: Arc<Queue<String>>,
+    expectations: Expectations,
+    /// When a failed pod of a set on a node was last replaced, and how long the next has to wait.
+    failed: Mutex<HashMap<String, (Instant, Duration)>>,
+}
+
+/// What is to be done in one pass.
+#[derive(Default)]
+struct Plan {
+    create_on: Vec<String>,
+    delete: Vec<Arc<Pod>>,
+}
+
+/// Runs the controller.
+pub(crate) async fn run(context: Context) {
+    let factory = context.factory.clone();
+    let revisions = factory.informer::<ControllerRevision>();
+    let pods = factory.informer::<Pod>();
+    pods.add_index(BY_CONTROLLER, by_controller);
+    revisions.add_index(history::BY_CONTROLLER, history::by_controller);
+    let queue = Arc::new(Queue::new());
+    let (shutdown, workers) = (context.shutdown.clone(), context.options.workers);
+    let controller = Arc::new(Controller {
+        context,
+        sets: factory.informer::<DaemonSet>(),
+        pods,
+        nodes: factory.informer::<Node>(),
+        revisions,
+        queue: queue.clone(),
+        expectations: Expectations::new(),
+        failed: Mutex::default(),
+    });
+    controller.watch();
+    controller.sets.synced().await;
+    controller.pods.synced().await;
+    controller.nodes.synced().await;
+    controller.revisions.synced().await;
+    run_workers("daemonset", queue, workers, shutdown, move |key: String| {
+        let controller = controller.clone();
+        async move { controller.sync(&key).await }
+    })
+    .await;
+}
+
+fn spec(set: &DaemonSet) -> &DaemonSetSpec {
+    static NONE: std::sync::LazyLock<DaemonSetSpec> = std::sync::LazyLock::new(DaemonSetSpec::default);
+    set.spec.as_ref().unwrap_or(&NONE)
+}
+
+fn min_ready(set: &DaemonSet) -> i32 {
+    spec(set).min_ready_seconds.unwrap_or(0)
+}
+
+impl Controller {
+    fn watch(self: &Arc<Self>) {
+        let events = Arc::downgrade(self);
+        self.sets.add_handler(move |delta| {
+            let Some(controller) = events.upgrade() else { return };
+            let key = delta.object().key();
+            if matches!(delta, Delta::Deleted(_)) {
+                controller.expectations.forget(&key);
+            }
+            controller.queue.add(key);
+        });
+        let events = Arc::downgrade(self);
+        self.pods.add_handler(move |delta| {
+            if let Some(controller) = events.upgrade() {
+                controller.pod_changed(delta);
+            }
+        });
+        let events = Arc::downgrade(self);
+        self.nodes.add_handler(move |delta| {
+            if let Delta::Updated { old, new } = delta
+                && old.labels() == new.labels()
+                && nodes::taints(old) == nodes::taints(new)
+            {
+                return;
+            }
+            if let Some(controller) = events.upgrade() {
+                controller.sets.cache().list().iter().for_each(|set| controller.queue.add(set.key()));
+            }
+        });
+    }
+
+    fn owner_of(&self, pod: &Pod) -> Option<Arc<DaemonSet>> {
+        let reference = pod.controller_ref().filter(|r| r.kind == "DaemonSet")?;
+        self.sets.cache().get(pod.namespace(), &reference.name).filter(|set| set.uid() == reference.uid)
+    }
+
+    fn pod_changed(&self, delta: &Delta<Pod>) {
+        if let Delta::Updated { old, new } = delta
+            && old.controller_ref() != new.controller_ref()
+            && let Some(former) = self.owner_of(old)
+        {
+            self.queue.add(former.key());
+        }
+        let pod = delta.object();
+        let Some(set) = self.owner_of(pod) else {
+            if pod.controller_ref().is_none() && !matches!(delta, Delta::Deleted(_)) {
+                for set in self.sets.cache().in_namespace(pod.namespace()) {
+                    if owner::selector_of(&spec(&set).selector).matches_map(pod.labels()) {
+                        self.queue.add(set.key());
+                    }
+                }
+            }
+            return;
+        };
+        match delta {
+            Delta::Added(_) if !pod.is_deleting() => self.expectations.creation_observed(&set.key()),
+            Delta::Updated { old, .. } if !pod.is_deleting() || old.is_deleting() => {}
+            _ => self.expectations.deletion_observed(&set.key(), pod.uid()),
+        }
+        self.queue.add(set.key());
+    }
+
+    async fn sync(&self, key: &str) -> Result<(), Error> {
+        let Some(set) = self.sets.cache().get_key(key) else {
+            self.expectations.forget(key);
+            return Ok(());
+        };
+        let selector = owner::selector_of(&spec(&set).selector);
+        if selector.is_everything() {
+            let message = "This daemon set is selecting all pods. A non-empty selector is required.";
+            self.context.recorder.event(&*set, EventType::Warning, "SelectingAll", message);
+            return Ok(());
+        }
+        if set.is_deleting() {
+            return Ok(());
+        }
+        let client = &self.context.client;
+        let revisions = history::list(client, self.revisions.cache(), &*set, &selector).await?;
+        let naming = Naming {
+            hash_label: REVISION_LABEL,
+            annotations: set.metadata.annotations.clone().unwrap_or_default(),
+        };
+        let mut collisions = set.status.as_ref().and_then(|s| s.collision_count).unwrap_or(0);
+        let template = &spec(&set).template;
+        let current = history::current(client, &*set, template, &revisions, &naming, &mut collisions).await?;
+        let hash = current.label(REVISION_LABEL).unwrap_or_default().to_owned();
+        let may_act = self.expectations.satisfied(key);
+        let mut result = Ok(());
+        if may_act {
+            result = self.act(&set, &selector, &hash).await;
+        }
+        let view = self.view(&set, &selector).await?;
+        self.write_status(&set, &view, &hash, collisions, may_act).await?;
+        result?;
+        let live = |r: &ControllerRevision| {
+            let label = r.label(REVISION_LABEL);
+            r.name() == current.name() || view.all().any(|p| label.is_some() && p.label(REVISION_LABEL) == label)
+        };
+        history::truncate(client, &revisions, spec(&set).revision_history_limit.unwrap_or(10), live).await
+    }
+
+    async fn view(&self, set: &DaemonSet, selector: &meta::selector::LabelSelector) -> Result<View, Error> {
+        let cache = self.pods.cache();
+        let mut candidates = cache.by_index(BY_CONTROLLER, set.uid());
+        candidates.extend(cache.by_index(BY_CONTROLLER, &format!("orphan/{}", set.namespace())));
+        let claimed = owner::claim_all(&self.context.client, set, candidates, selector, |_| true).await?;
+        Ok(View::new(self.nodes.cache().list(), claimed))
+    }
+
+    async fn act(
+        &self,
+        set: &Arc<DaemonSet>,
+        selector: &meta::selector::LabelSelector,
+        hash: &str,
+    ) -> Result<(), Error> {
+        let view = self.view(set, selector).await?;
+        let plan = self.plan(set, &view, hash);
+        self.execute(set, plan, hash).await?;
+        let rolling = spec(set).update_strategy.as_ref().and_then(|s| s.type_.as_deref()) != Some("OnDelete");
+        if !rolling || !self.expectations.satisfied(&set.key()) {
+            return Ok(());
+        }
+        let plan = rollout::plan(set, &view, hash, rt::time::now());
+        self.execute(set, plan, hash).await
+    }
+
+    fn plan(&self, set: &DaemonSet, view: &View, hash: &str) -> Plan {
+        let mut plan = Plan::default();
+        for node in &view.nodes {
+            let (run, stay) = should_run(set, node);
+            let there = view.on(node.name());
+            if run && there.is_empty() {
+                plan.create_on.push(node.name().to_owned());
+            } else if stay {
+                self.plan_node(set, node, there, (run, hash), &mut plan);
+            } else {
+                plan.delete.extend(there.iter().filter(|p| !p.is_deleting()).cloned());
+            }
+        }
+        plan.delete.extend(view.stranded());
+        plan
+    }
+
+    fn plan_node(&self, set: &DaemonSet, node: &Node, there: &[Arc<Pod>], of: (bool, &str), plan: &mut Plan) {
+        let (run, hash) = of;
+        let mut running: Vec<&Arc<Pod>> = Vec::new();
+        for pod in there.iter().filter(|p| !p.is_deleting()) {
+            match pods::phase(pod) {
+                "Failed" if self.in_backoff(set, node.name()) => {}
+                "Failed" => {
+                    let message = format!(
+                        "Found failed daemon pod {} on node {}, will try to kill it",
+                        pod.key(),
+                        node.name()
+                    );
+                    self.context.recorder.event(set, EventType::Warning, "FailedDaemonPod", message);
+                    plan.delete.push(pod.clone());
+                }
+                "Succeeded" => {
+                    let message = format!(
+                        "Found succeeded daemon pod {} on node {}, will try to delete it",
+                        pod.key(),
+                        node.name()
+                    );
+                    self.context.recorder.event(set, EventType::Normal, "SucceededDaemonPod", message);
+                    plan.delete.push(pod.clone());
+                }
+                _ => running.push(pod),
+            }
+        }
+        if !rollout::allows_surge(set) {
+            plan.delete.extend(running.into_iter().skip(1).cloned());
+            return;
+        }
+        if running.is_empty() && run {
+            plan.create_on.push(node.name().to_owned());
+        }
+        if running.len() > 1 {
+            plan.delete.extend(rollout::surplus(set, &running, hash, rt::time::now()));
+        }
+    }
+
+    /// Whether a failed pod is to wait; when not, the next one waits twice as long.
+    fn in_backoff(&self, set: &DaemonSet, node: &str) -> bool {
+        let generation = set.status.as_ref().and_then(|s| s.observed_generation).unwrap_or(0);
+        let key = format!("{}/{generation}/{node}", set.uid());
+        let mut failed = self.failed.lock();
+        if failed.len() > 10_000 {
+            failed.retain(|_, (at, wait)| at.elapsed() < *wait * 2);
+        }
+        let now = Instant::now();
+        let wait = match failed.get(&key) {
+            Some((at, wait)) if now.duration_since(*at) < *wait => {
+                self.queue.add_after(set.key(), *wait - now.duration_since(*at));
+                return true;
+            }
+            Some((at, wait)) if now.duration_since(*at) < MAX_BACKOFF * 2 => (*wait * 2).min(MAX_BACKOFF),
+            _ => MIN_BACKOFF,
+        };
+        failed.insert(key, (now, wait));
+        false
+    }
+
+    async fn execute(&self, set: &Arc<DaemonSet>, mut plan: Plan, hash: &str) -> Result<(), Error> {
+        plan.create_on.truncate(BURST);
+        plan.delete.truncate(BURST);
+        if plan.create_on.is_empty() && plan.delete.is_empty() {
+            return Ok(());
+        }
+        let key = set.key();
+        let control = PodControl { client: &self.context.client, recorder: &self.context.recorder, owner: &**set };
+        let template = nodes::template(set, hash);
+        let made: Vec<Pod> = plan
+            .create_on
+            .iter()
+            .map(|node| {
+                let mut pod = pod_from_template(&**set, &template);
+                nodes::bind(pod.spec.get_or_insert_default(), node);
+                pod
+            })
+            .collect();
+        self.expectations.expect_deletions(&key, plan.delete.iter().map(|p| p.uid().to_owned()));
+        self.expectations.add_creations(&key, made.len());
+        let (count, error) = control.create_slow_start(&made).await;
+        (count..made.len()).for_each(|_| self.expectations.creation_observed(&key));
+        let results = join_all(plan.delete.iter().map(|pod| control.delete(pod))).await;
+        let mut failed = error.filter(|e| !namespace_terminating(e));
+        for (pod, result) in plan.delete.iter().zip(results) {
+            if let Err(error) = result {
+                self.expectations.deletion_observed(&key, pod.uid());
+                failed = Some(error);
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn write_status(
+        &self,
+        set: &DaemonSet,
+        view: &View,
+        hash: &str,
+        collisions: i32,
+        observed: bool,
+    ) -> Result<(), Error> {
+        let old = set.status.clone().unwrap_or_default();
+        let mut status = rollout::status(set, view, hash, rt::time::now());
+        status.observed_generation = if observed { set.metadata.generation } else { old.observed_generation };
+        status.conditions.clone_from(&old.conditions);
+        status.collision_count = Some(collisions).filter(|n| *n > 0).or(old.collision_count);
+        if let Some(wait) = view.next_available(min_ready(set), rt::time::now()) {
+            self.queue.add_after(set.key(), wait + Duration::from_millis(100));
+        }
+        let some = |s: &DaemonSetStatus| DaemonSetStatus {
+            number_available: Some(s.number_available.unwrap_or(0)),
+            number_unavailable: Some(s.number_unavailable.unwrap_or(0)),
+            updated_number_scheduled: Some(s.updated_number_scheduled.unwrap_or(0)),
+            ..s.clone()
+        };
+        if some(&old) == some(&status) {
+            return Ok(());
+        }
+        let changed = DaemonSet { status: Some(status), ..set.clone() };
+        match self.context.client.update_status(&changed).await {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
