@@ -68,14 +68,15 @@ impl Log {
         }
     }
 
-    /// Writes a last line that has no newline.
+    /// Writes what is left of a stream that ended without a newline: as a part (`P`), as containerd does, so that
+    /// readers add none.
     pub(super) fn finish(&mut self, stream: &str, partial: &mut Vec<u8>, now: i64) {
         if partial.is_empty() {
             return;
         }
         if let Some(file) = &mut self.file {
             let mut line = Vec::new();
-            push_line(&mut line, &timestamp(now), stream, b'F', partial, &[]);
+            push_line(&mut line, &timestamp(now), stream, b'P', partial, &[]);
             let _ = file.write_all(&line);
         }
         *partial = Vec::new();
@@ -153,7 +154,7 @@ mod tests {
                 (f.next().unwrap().to_owned(), f.next().unwrap().len())
             })
             .collect();
-        let expect = [("F", 3), ("F", 3), ("P", MAX_LINE_BYTES), ("F", 3), ("F", MAX_LINE_BYTES), ("F", 1)];
+        let expect = [("F", 3), ("F", 3), ("P", MAX_LINE_BYTES), ("P", 3), ("F", MAX_LINE_BYTES), ("F", 1)];
         assert_eq!(seen, expect.map(|(tag, length)| (tag.to_owned(), length)));
     }
 }
