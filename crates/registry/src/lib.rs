@@ -51,3 +51,6 @@ pub(crate) fn storage_error(error: &store::Error) -> meta::Status {
         other => meta::Status::internal(other),
     }
 }
+
+#[cfg(test)]
+mod tests;
