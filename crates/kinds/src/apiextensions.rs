@@ -56,13 +56,13 @@ pub fn rows() -> Vec<KindRow> {
         .prefix("/registry/apiextensions.k8s.io/customresourcedefinitions")
         .json()
         .stored_as(GROUP, "v1beta1", KIND, rules::apiextensions::convert::convert)
-        .status(DEFINITION.status());
+        .status(DEFINITION.status_only());
     let services = KindRow::new("apiregistration.k8s.io", "v1", "APIService", "apiservices", API_SERVICE.main())
         .cluster_scoped()
         .categories(&["api-extensions"])
         .prefix("/registry/apiregistration.k8s.io/apiservices")
         .json()
-        .status(API_SERVICE.status());
+        .status(API_SERVICE.status_only());
     vec![definitions, services]
 }
 

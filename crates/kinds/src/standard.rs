@@ -98,6 +98,11 @@ impl Standard {
         self.part(&["status"], &[], |_, _| {})
     }
 
+    /// The strategy of the status subresource of newer kinds, which may change nothing of the metadata.
+    pub fn status_only(&'static self) -> Arc<dyn Strategy> {
+        self.part(&["status"], &["labels", "annotations", "finalizers", "ownerReferences"], |_, _| {})
+    }
+
     /// The strategy of a subresource that may change only the given top-level parts besides metadata.
     ///
     /// `kept_metadata` names metadata fields that the endpoint may not touch; `more` runs last.

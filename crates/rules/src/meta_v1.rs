@@ -94,7 +94,7 @@ pub fn conditions(list: &C) {
         if kind.required() {
             kind.check(names::qualified_name);
         }
-        condition.get("status").one_of(&["True", "False", "Unknown"]);
+        condition.get("status").one_of(&["False", "True", "Unknown"]);
         condition.get("observedGeneration").non_negative();
         condition.get("lastTransitionTime").required();
         let reason = condition.get("reason");

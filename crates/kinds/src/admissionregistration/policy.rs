@@ -44,7 +44,7 @@ pub fn rows() -> Vec<KindRow> {
             .stored_as(GROUP, "v1beta1", "MutatingAdmissionPolicy", same),
         row("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings", &BINDING)
             .stored_as(GROUP, "v1beta1", "MutatingAdmissionPolicyBinding", same),
-        row("ValidatingAdmissionPolicy", "validatingadmissionpolicies", &VALIDATING).status(VALIDATING.status()),
+        row("ValidatingAdmissionPolicy", "validatingadmissionpolicies", &VALIDATING).status(VALIDATING.status_only()),
         row("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", &BINDING),
     ]
 }

@@ -19,7 +19,7 @@ static SCHEMA: Standard = Standard {
 
 /// The row.
 pub fn row() -> KindRow {
-    KindRow::new(GROUP, "v1", "FlowSchema", "flowschemas", SCHEMA.main()).cluster_scoped().status(SCHEMA.status())
+    KindRow::new(GROUP, "v1", "FlowSchema", "flowschemas", SCHEMA.main()).cluster_scoped().status(SCHEMA.status_only())
 }
 
 fn cells(schema: &Object, now: i64) -> Vec<Value> {

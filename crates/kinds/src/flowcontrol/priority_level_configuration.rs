@@ -19,7 +19,7 @@ static LEVEL: Standard = Standard {
 
 /// The row.
 pub fn row() -> KindRow {
-    KindRow::new(GROUP, "v1", "PriorityLevelConfiguration", "prioritylevelconfigurations", LEVEL.main()).cluster_scoped().status(LEVEL.status())
+    KindRow::new(GROUP, "v1", "PriorityLevelConfiguration", "prioritylevelconfigurations", LEVEL.main()).cluster_scoped().status(LEVEL.status_only())
 }
 
 fn cells(level: &Object, now: i64) -> Vec<Value> {

@@ -18,7 +18,7 @@ static CIDR: Standard = Standard {
 
 /// The row.
 pub fn row() -> KindRow {
-    KindRow::new(GROUP, "v1", "ServiceCIDR", "servicecidrs", CIDR.main()).cluster_scoped().status(CIDR.status())
+    KindRow::new(GROUP, "v1", "ServiceCIDR", "servicecidrs", CIDR.main()).cluster_scoped().status(CIDR.status_only())
 }
 
 fn cells(range: &Object, now: i64) -> Vec<Value> {

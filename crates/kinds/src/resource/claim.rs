@@ -19,7 +19,7 @@ static CLAIM: Standard = Standard {
 
 /// The row.
 pub fn row() -> KindRow {
-    KindRow::new(GROUP, "v1", "ResourceClaim", "resourceclaims", CLAIM.main()).status(CLAIM.status())
+    KindRow::new(GROUP, "v1", "ResourceClaim", "resourceclaims", CLAIM.main()).status(CLAIM.status_only())
 }
 
 fn cells(claim: &Object, now: i64) -> Vec<Value> {

@@ -4,7 +4,7 @@ use super::webhook::{default_scopes, match_conditions, match_resources, rule};
 use crate::{C, Defaults, Rules, Tree, meta_v1};
 
 /// Rules of ValidatingAdmissionPolicy and MutatingAdmissionPolicy.
-pub const POLICY: Rules = Rules { default: default_policy, validate: policy, ..Rules::NONE };
+pub const POLICY: Rules = Rules { default: default_policy, validate: policy, validate_status: status, ..Rules::NONE };
 /// Rules of ValidatingAdmissionPolicyBinding and MutatingAdmissionPolicyBinding.
 pub const BINDING: Rules = Rules { default: default_binding, validate: binding, ..Rules::NONE };
 
@@ -69,6 +69,10 @@ fn policy(policy: &C) {
         }
         validation.get("reason").optional_one_of(&["Forbidden", "Invalid", "RequestEntityTooLarge"]);
     }
+}
+
+fn status(new: &C, _old: &C) {
+    meta_v1::conditions(&new.get("status.conditions"));
 }
 
 fn resources(matched: &C) {

@@ -149,6 +149,14 @@ fn status(new: &C, _old: &C) {
     for counter in ["replicas", "readyReplicas", "currentReplicas", "updatedReplicas", "observedGeneration", "collisionCount", "availableReplicas"] {
         status.get(counter).non_negative();
     }
-    let bounded = ["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"];
-    workload::status_counters(&status, &[], &bounded);
+    for counter in ["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"] {
+        let value = status.get(counter);
+        if value.int() > status.get("replicas").int() {
+            value.invalid("cannot be greater than status.replicas");
+        }
+    }
+    let available = status.get("availableReplicas");
+    if available.int() > status.get("readyReplicas").int() {
+        available.invalid("cannot be greater than status.readyReplicas");
+    }
 }
