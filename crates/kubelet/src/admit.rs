@@ -114,6 +114,29 @@ fn resources(inputs: &Inputs<'_>) -> Option<Verdict> {
     None
 }
 
+/// Whether a pod may have the resources it newly asks for: `None` grants; otherwise `Infeasible` or `Deferred`, and why.
+#[must_use]
+pub fn resize(pod: &Pod, allocatable: &ResourceList, others: &BTreeMap<String, Arc<Pod>>) -> Option<(&'static str, String)> {
+    if pod.is_static() {
+        return Some(("Infeasible", "In-place resize of static-pods is not supported".to_owned()));
+    }
+    for name in ["cpu", "memory"] {
+        let wanted = pod_total(pod, name, false).unwrap_or(0);
+        let list = Some(allocatable);
+        let capacity = if name == "cpu" { milli(list, name) } else { value(list, name) }.unwrap_or(0);
+        if wanted > capacity {
+            let text = format!("Node didn't have enough capacity: {name}, requested: {wanted}, capacity: {capacity}");
+            return Some(("Infeasible", text));
+        }
+        let used: i64 = others.values().map(|p| pod_total(p, name, false).unwrap_or(0)).sum();
+        if wanted > capacity - used {
+            let text = format!("Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {capacity}");
+            return Some(("Deferred", text));
+        }
+    }
+    None
+}
+
 fn ports(inputs: &Inputs<'_>) -> Option<Verdict> {
     let wanted = host_ports(inputs.pod);
     let taken: Vec<_> = inputs.others.values().flat_map(|p| host_ports(p)).collect();

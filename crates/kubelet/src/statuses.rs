@@ -186,7 +186,11 @@ fn patch(base: &Value, wanted: &Value, uid: &str) -> Option<Value> {
     }
     let list = |map: &Map<String, Value>| map.get("conditions").and_then(Value::as_array).cloned().unwrap_or_default();
     let before = list(base);
-    let changed: Vec<Value> = list(wanted)
+    let ours = |c: &&Value| c.get("type").and_then(Value::as_str).is_some_and(|t| OWNED.contains(&t));
+    let now = list(wanted);
+    let gone = before.iter().filter(ours).filter(|b| !now.iter().any(|c| c.get("type") == b.get("type")));
+    let gone: Vec<Value> = gone.map(|b| json!({"$patch": "delete", "type": b.get("type")})).collect();
+    let changed: Vec<Value> = now
         .into_iter()
         .filter(|c| c.get("type").and_then(Value::as_str).is_some_and(|t| OWNED.contains(&t)))
         .filter(|c| !before.contains(c))
@@ -200,6 +204,7 @@ fn patch(base: &Value, wanted: &Value, uid: &str) -> Option<Value> {
             }
             c
         })
+        .chain(gone)
         .collect();
     if !changed.is_empty() {
         out.insert("conditions".to_owned(), changed.into());

@@ -3,11 +3,12 @@
 use node_api::ContainerState as State;
 use rt::HashMap;
 use rt::time::Timestamp;
+use volumes::quantity::{ResourceList, milli, value};
 
 use crate::k8s::core::{ContainerUser, HostIP, LinuxContainerUser, PodIP, ResourceRequirements, VolumeMountStatus};
 use crate::k8s::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Kind, Pod, PodExt,
-    PodStatus, ephemeral_as_container, is_sidecar, seconds, time,
+    PodStatus, Quantity, ephemeral_as_container, is_sidecar, seconds, time,
 };
 use crate::pod::observed::{Observed, restart_count};
 use crate::pod::plan::ProbeResults;
@@ -244,11 +245,7 @@ fn convert(
         container_id: Some(format!("{}://{}", inputs.runtime_name, run.id)),
         state: Some(state_of(inputs, run, old)),
         last_state: Some(ContainerState::default()),
-        resources: Some(container.resources.as_ref().map_or_else(ResourceRequirements::default, |r| ResourceRequirements {
-            limits: r.limits.clone(),
-            requests: r.requests.clone(),
-            claims: r.claims.clone(),
-        })),
+        resources: Some(actual_resources(container, run)),
         allocated_resources: requests,
         user: run.user.as_ref().map(|user| ContainerUser {
             linux: Some(LinuxContainerUser {
@@ -260,6 +257,38 @@ fn convert(
         volume_mounts: volume_mounts(container),
         ..ContainerStatus::default()
     }
+}
+
+/// The resources in effect: the allocated ones, save where the runtime still has others.
+fn actual_resources(container: &Container, run: &node_api::ContainerStatus) -> ResourceRequirements {
+    use crate::spec::resources::{quota, shares};
+    let mut out = container.resources.clone().unwrap_or_default();
+    if run.state != State::Running {
+        return out;
+    }
+    let has = &run.resources;
+    let set = |list: &mut Option<ResourceList>, name: &str, text: String| {
+        list.get_or_insert_default().insert(name.to_owned(), Quantity(text));
+    };
+    if let Some(limit) = milli(out.limits.as_ref(), "cpu")
+        && has.cpu_quota > 0
+        && has.cpu_quota != quota(limit)
+    {
+        set(&mut out.limits, "cpu", format!("{}m", has.cpu_quota * 1000 / has.cpu_period.max(1)));
+    }
+    if let Some(limit) = value(out.limits.as_ref(), "memory")
+        && has.memory_limit_bytes > 0
+        && has.memory_limit_bytes != limit
+    {
+        set(&mut out.limits, "memory", has.memory_limit_bytes.to_string());
+    }
+    if let Some(request) = milli(out.requests.as_ref(), "cpu")
+        && has.cpu_shares > 0
+        && has.cpu_shares != shares(request)
+    {
+        set(&mut out.requests, "cpu", format!("{}m", (has.cpu_shares * 1000 + 1023) / 1024));
+    }
+    out
 }
 
 fn state_of(inputs: &Inputs<'_>, run: &node_api::ContainerStatus, old: Option<&ContainerStatus>) -> ContainerState {

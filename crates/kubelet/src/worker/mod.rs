@@ -10,6 +10,7 @@ mod images;
 mod kill;
 mod observe;
 mod publish;
+mod resize;
 mod sandbox;
 mod start;
 mod step;
@@ -42,6 +43,7 @@ enum Done {
     Killed { id: String },
     Cleaned(Result<(), String>),
     Deleted(Result<(), String>),
+    Resized(Result<(), String>),
     Removed,
 }
 
@@ -102,6 +104,8 @@ pub struct Worker {
     shared: Arc<Shared>,
     handle: Arc<Handle>,
     pod: Arc<Pod>,
+    desired: Arc<Pod>,
+    resize: resize::Resize,
     observed: Observed,
     finals: HashMap<String, Arc<ContainerStatus>>,
     dirty: bool,
@@ -147,6 +151,8 @@ impl Worker {
             cancel: shared.shutdown.child(),
             shorten: shared.shutdown.child(),
             crash: Backoffs::new(crate::pod::backoff::BASE, shared.config.max_container_restart_period),
+            resize: resize::Resize::found(&want.pod),
+            desired: want.pod.clone(),
             pod: want.pod,
             verdict: want.verdict,
             observed: Observed::default(),
@@ -198,18 +204,20 @@ impl Worker {
 
     /// Takes over what is wanted now.
     fn take(&mut self) {
-        let mut want = self.handle.want.lock();
-        let changed = !Arc::ptr_eq(&want.pod, &self.pod);
-        if changed {
+        let new = {
+            let mut want = self.handle.want.lock();
+            self.dirty |= std::mem::take(&mut want.dirty);
+            self.volumes.stale |= std::mem::take(&mut want.stale);
+            self.gone |= want.gone;
+            if self.verdict.is_none() {
+                self.verdict.clone_from(&want.verdict);
+            }
+            want.pod.clone()
+        };
+        if !Arc::ptr_eq(&new, &self.desired) {
             let fields = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone());
-            self.volumes.stale |= fields(&want.pod) != fields(&self.pod);
-            self.pod = want.pod.clone();
-        }
-        self.dirty |= std::mem::take(&mut want.dirty);
-        self.volumes.stale |= std::mem::take(&mut want.stale);
-        self.gone |= want.gone;
-        if self.verdict.is_none() {
-            self.verdict.clone_from(&want.verdict);
+            self.volumes.stale |= fields(&new) != fields(&self.pod);
+            self.pod = self.allocate(new);
         }
     }
 
@@ -259,6 +267,7 @@ impl Worker {
                 self.deleting = false;
                 self.cleanup_retry.fail(Duration::from_millis(200), Duration::from_secs(10));
             }
+            Done::Resized(result) => self.resized(result),
             Done::Removed => self.gone = true,
         }
     }

@@ -30,6 +30,11 @@ impl Worker {
         if terminal {
             status = status::finish(status);
         }
+        if self.stage == Stage::Active {
+            let mut conditions = self.resize.conditions(self.pod.metadata.generation);
+            crate::pod::conditions::keep_times(&mut conditions, old, &crate::k8s::seconds(rt::time::now()));
+            status.conditions.get_or_insert_default().extend(conditions);
+        }
         let target = self.shared.target(&self.pod);
         self.shared.statuses.set(&self.pod, target, status);
     }

@@ -88,6 +88,7 @@ impl Worker {
             }
         }
         self.step_start(&plan.start, now);
+        self.step_resize();
         self.collect_garbage();
     }
 
