@@ -2,6 +2,7 @@
 
 mod contract;
 mod etcdctl;
+mod tls;
 
 use std::{ffi::OsString, path::Path};
 

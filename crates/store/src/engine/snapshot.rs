@@ -27,6 +27,8 @@ const KEY: u8 = 1;
 const LEASE: u8 = 2;
 /// Keys read at a time.
 const PAGE: usize = 1000;
+/// Writes at once when a revision is lifted.
+const LIFT_STEP: i64 = 256;
 /// Longest key or value believed when reading.
 const MAX_BYTES: u32 = 1 << 30;
 
@@ -66,6 +68,49 @@ pub fn restore(path: &Path, dir: &Path, min_revision: Revision) -> Result<Revisi
     revision = revision.max(min_revision);
     embedded::import(dir, revision, kvs.into_iter().map(Ok), leases)?;
     Ok(revision)
+}
+
+/// Fills an empty store of any engine from a snapshot, and returns its revision, which is not below the snapshot's.
+///
+/// Keys are written in the order of their last changes; how often they were changed before is lost. To lift the
+/// revision, an etcd is written to as often as it lacks revisions, which takes a while for a large distance.
+///
+/// # Errors
+/// [`Error::Invalid`] if the store has keys, [`Error::Corrupt`] if the file is damaged, or the engine's.
+pub async fn load_into(store: &dyn Store, path: &Path) -> Result<Revision> {
+    if store.range(RangeRequest::new(KeyRange::all()).count_only()).await?.count > 0 {
+        return Err(Error::Invalid("the store to fill is not empty"));
+    }
+    let (revision, mut kvs, leases) = read(path)?;
+    for (id, ttl) in leases {
+        store.lease_grant(ttl, id).await?;
+    }
+    kvs.sort_by(|a, b| (a.mod_revision, &a.key).cmp(&(b.mod_revision, &b.key)));
+    for kv in kvs {
+        store.put(kv.key, kv.value, kv.lease).await?;
+    }
+    lift(store, revision).await?;
+    let head = store.current_revision().await?;
+    store.compact(head).await?;
+    Ok(head)
+}
+
+/// Writes until the store is at `revision`.
+async fn lift(store: &dyn Store, revision: Revision) -> Result<()> {
+    let filler = Bytes::from_static(b"corten/lift");
+    let mut at = store.current_revision().await?;
+    if at >= revision {
+        return Ok(());
+    }
+    while at < revision {
+        let missing = (revision - at).min(LIFT_STEP);
+        let writes = (0..missing).map(|_| store.put(filler.clone(), Bytes::new(), 0));
+        futures::future::try_join_all(writes).await?;
+        at = store.current_revision().await?;
+    }
+    let remove = crate::Txn { success: vec![crate::Op::delete(filler)], ..crate::Txn::default() };
+    store.txn(remove).await?;
+    Ok(())
 }
 
 struct Writer<'a> {

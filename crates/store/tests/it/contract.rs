@@ -93,6 +93,12 @@ async fn a_snapshot_becomes_a_store() {
     assert_eq!(dump(&*copy, 0).await, dump(&*store, 0).await);
     assert_eq!(copy.lease_list().await.expect("list"), vec![lease]);
     assert_eq!(copy.put("z".into(), "x".into(), 0).await.expect("put"), restored + 1);
+    let other = Embedded::memory(EmbeddedOptions::default()).expect("open");
+    let loaded = snapshot::load_into(&*other, &file).await.expect("load");
+    assert!(loaded >= revision);
+    let (found, expected) = (dump(&*other, 0).await, dump(&*store, 0).await);
+    assert!(found.iter().map(|kv| (&kv.key, &kv.value, kv.lease)).eq(expected.iter().map(|kv| (&kv.key, &kv.value, kv.lease))));
+    assert!(snapshot::load_into(&*other, &file).await.is_err(), "only an empty store is filled");
     let mut bytes = std::fs::read(&file).expect("read");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;

@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
 
@@ -62,7 +62,6 @@ struct State {
     log_bytes: usize,
     slots: BTreeMap<u64, Slot>,
     next_slot: u64,
-    closed: bool,
 }
 
 /// See the module.
@@ -70,14 +69,14 @@ struct State {
 pub(crate) struct Hub {
     state: Mutex<State>,
     head: AtomicI64,
+    closed: AtomicBool,
     limit_bytes: usize,
 }
 
 impl Hub {
     pub fn new(head: Revision, limit_bytes: usize) -> Self {
-        let state =
-            State { log: VecDeque::new(), log_bytes: 0, slots: BTreeMap::new(), next_slot: 0, closed: false };
-        Self { state: Mutex::new(state), head: AtomicI64::new(head), limit_bytes }
+        let state = State { log: VecDeque::new(), log_bytes: 0, slots: BTreeMap::new(), next_slot: 0 };
+        Self { state: Mutex::new(state), head: AtomicI64::new(head), closed: AtomicBool::new(false), limit_bytes }
     }
 
     /// The last published revision.
@@ -133,8 +132,8 @@ impl Hub {
     pub fn collect(&self, id: u64) -> Collected {
         let mut state = self.state.lock();
         let head = self.head();
-        let State { log, slots, closed, .. } = &mut *state;
-        let (false, Some(slot)) = (*closed, slots.get_mut(&id)) else { return Collected::Closed };
+        let State { log, slots, .. } = &mut *state;
+        let (false, Some(slot)) = (self.is_closed(), slots.get_mut(&id)) else { return Collected::Closed };
         let Some(mark) = slot.mark else { return Collected::Idle(head) };
         let first = log.front().map_or(head + 1, |(commit, _)| commit.revision);
         if mark < first {
@@ -159,8 +158,8 @@ impl Hub {
 
     /// Ends every watch.
     pub fn close(&self) {
-        let mut state = self.state.lock();
-        state.closed = true;
+        self.closed.store(true, Ordering::Release);
+        let state = self.state.lock();
         for slot in state.slots.values() {
             slot.wake.notify_one();
         }
@@ -168,6 +167,6 @@ impl Hub {
 
     /// Whether [`Hub::close`] was called.
     pub fn is_closed(&self) -> bool {
-        self.state.lock().closed
+        self.closed.load(Ordering::Acquire)
     }
 }

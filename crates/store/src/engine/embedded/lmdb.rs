@@ -52,6 +52,11 @@ impl Lmdb {
     /// # Errors
     /// [`Error::InUse`], [`Error::FormatTooNew`], [`Error::Io`], [`Error::Engine`].
     pub fn open(dir: &Path, quota: u64) -> Result<Self> {
+        Self::open_with_map(dir, quota, GIB)
+    }
+
+    /// As [`Lmdb::open`], with a map of at least `map` bytes, a multiple of the page size, to begin with.
+    fn open_with_map(dir: &Path, quota: u64, map: usize) -> Result<Self> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -60,7 +65,7 @@ impl Lmdb {
         let lock = lock(dir)?;
         let data = dir.join("data.mdb");
         let existing = std::fs::metadata(&data).map(|meta| meta.len() as usize).unwrap_or(0);
-        let size = existing.saturating_mul(2).max(GIB).next_multiple_of(GIB);
+        let size = existing.saturating_mul(2).max(map).next_multiple_of(map);
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
         options.map_size(size).max_readers(MAX_READERS).max_dbs(3);
         // SAFETY: the map's file is ours alone: the lock above keeps other processes of this program out, the
@@ -246,5 +251,66 @@ impl Reader for LmdbReader<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(revision: i64, bytes: usize) -> Batch {
+        let record = Record {
+            id: RecordId::first_of(revision),
+            key: format!("k{revision}").into(),
+            value: vec![b'x'; bytes].into(),
+            version: 1,
+            ..Record::default()
+        };
+        Batch { records: vec![record], ..Batch::default() }
+    }
+
+    #[test]
+    fn the_map_grows_under_readers() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let lmdb = Lmdb::open_with_map(dir.path(), 0, 1 << 20).expect("open");
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| (1..100).for_each(|n| lmdb.commit(&batch(n, 100_000)).expect("commit")));
+            while !writer.is_finished() {
+                let reader = lmdb.reader().expect("a reader");
+                let mut expected = 0;
+                let mut visit = |record: Record| {
+                    expected += 1;
+                    record.id.revision == expected && record.value.len() == 100_000
+                };
+                reader.scan(RecordId::default(), &mut visit).expect("scan");
+            }
+        });
+        assert!(*lmdb.map.read() >= 10 << 20);
+        assert!(lmdb.reader().expect("a reader").get(RecordId::first_of(99)).expect("get").is_some());
+    }
+
+    #[test]
+    fn the_quota_refuses_growth_but_not_deletion() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let lmdb = Lmdb::open(dir.path(), 1 << 20).expect("open");
+        lmdb.commit(&batch(2, 500_000)).expect("below the quota");
+        assert!(matches!(lmdb.commit(&batch(3, 600_000)), Err(Error::NoSpace)));
+        let tombstone = Record { id: RecordId::first_of(3), tombstone: true, ..Record::default() };
+        lmdb.commit(&Batch { records: vec![tombstone], ..Batch::default() }).expect("a deletion");
+        let cleaned = Batch { deletes: vec![RecordId::first_of(2)], ..Batch::default() };
+        lmdb.commit(&cleaned).expect("a compaction");
+        lmdb.commit(&batch(4, 600_000)).expect("there is room again");
+    }
+
+    #[test]
+    fn a_newer_format_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let lmdb = Lmdb::open(dir.path(), 0).expect("open");
+        let mut txn = lmdb.env.write_txn().expect("begin");
+        lmdb.meta.put(&mut txn, "format", &(FORMAT + 1).to_le_bytes()).expect("put");
+        txn.commit().expect("commit");
+        drop(lmdb);
+        let error = Lmdb::open(dir.path(), 0).err();
+        assert!(matches!(error, Some(Error::FormatTooNew { found: 2, supported: 1 })), "{error:?}");
     }
 }

@@ -126,13 +126,17 @@ async fn nothing_is_seen_before_it_is_durable() {
 async fn waiting_writers_share_a_commit() {
     let (store, control) = open();
     control.hold(true);
-    let writes: Vec<_> = (0..100)
-        .map(|n| {
-            let store = store.clone();
-            rt::spawn("write", async move { store.put_if("n".into(), n, "x".into(), 0).await })
-        })
-        .collect();
-    while control.commits.load(Ordering::SeqCst) == 0 || store.queue.capacity() + 99 > QUEUE {
+    let write = |n| {
+        let store = store.clone();
+        rt::spawn("write", async move { store.put_if("n".into(), n, "x".into(), 0).await })
+    };
+    let mut writes = vec![write(0)];
+    while control.commits.load(Ordering::SeqCst) == 0 {
+        rt::yield_now().await;
+    }
+    // The writer is in its first commit; all others must wait.
+    writes.extend((1..100).map(write));
+    while store.queue.capacity() + 99 > QUEUE {
         rt::yield_now().await;
     }
     control.hold(false);

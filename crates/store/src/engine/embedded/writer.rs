@@ -15,6 +15,9 @@ const MAX_BATCH_BYTES: usize = 16 << 20;
 /// Keys that one commit cleans after a compaction.
 const CLEAN_STEP: usize = 4096;
 
+/// Longest time that [`Writer::gather`] waits; a fraction of a commit.
+const GATHER: std::time::Duration = std::time::Duration::from_micros(300);
+
 /// The sender of an answer.
 pub(crate) type Answer<T> = oneshot::Sender<Result<T>>;
 
@@ -49,11 +52,13 @@ pub(crate) struct Writer {
     /// A compaction whose old records are still being deleted, and the key to go on from.
     cleaning: Option<(Revision, Key)>,
     closed: bool,
+    /// Requests in the last commit.
+    last: usize,
 }
 
 impl Writer {
     pub fn new(core: Arc<Core>, queue: mpsc::Receiver<Request>) -> Self {
-        Self { core, queue, cleaning: None, closed: false }
+        Self { core, queue, cleaning: None, closed: false, last: 0 }
     }
 
     /// Runs on a thread of its own, for backends that block.
@@ -63,9 +68,19 @@ impl Writer {
             if first.is_none() && self.cleaning.is_none() {
                 break;
             }
+            self.gather();
             self.turn(first);
         }
         self.end(done);
+    }
+
+    /// Gives the writers that the last commit answered a moment to come back, so that they share the next commit too
+    /// and do not fall into two groups that wait for each other's. A single writer never waits.
+    fn gather(&self) {
+        let start = std::time::Instant::now();
+        while self.queue.len() + 1 < self.last && start.elapsed() < GATHER {
+            std::thread::yield_now();
+        }
     }
 
     /// Runs as a task, for backends that do not.
@@ -99,6 +114,7 @@ impl Writer {
             let full = requests.len() >= MAX_BATCH || bytes >= MAX_BATCH_BYTES;
             next = if full { None } else { self.queue.try_recv().ok() };
         }
+        self.last = requests.len();
         let mut requests = requests.into_iter().peekable();
         loop {
             self.commit_some(&mut requests);
