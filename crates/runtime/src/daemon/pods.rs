@@ -15,6 +15,9 @@ use crate::supervisor::{CONTAINERS_DIR, SETUP_FILE};
 /// How long a supervisor may take to end after its last container was killed.
 const END_LIMIT: Duration = Duration::from_secs(20);
 
+/// How long an ending supervisor may take to leave the pod's group.
+const LEAVE_LIMIT: Duration = Duration::from_millis(500);
+
 /// The group of pods for which the kubelet gave none.
 const OWN_GROUPS: &str = "/corten-pods";
 
@@ -144,6 +147,10 @@ impl Inner {
             if tokio::time::timeout(END_LIMIT, ended).await.is_err() {
                 tracing::warn!(pod = pod.id, "the pod's processes do not end");
             }
+            // A process closes its sockets before it leaves its group: the kubelet, which removes the pod's group
+            // next, must not find the supervisor still in it.
+            let group = self.hierarchies.group(&pod.record.cgroup);
+            let _ = tokio::task::spawn_blocking(move || group.wait_empty(LEAVE_LIMIT)).await;
         }
         let up = pod.state.lock().network_up;
         if up && let (Some(network), Some(request)) = (&self.options.network, network_request(pod)) {

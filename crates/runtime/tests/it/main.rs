@@ -365,7 +365,12 @@ async fn many_pods_at_once() {
     let begin = Instant::now();
     let end = async |(pod, id): &(String, String)| {
         f.runtime.stop_container(id, Duration::from_millis(1)).await.unwrap();
+        f.runtime.stop_pod_sandbox(pod).await.unwrap();
         f.runtime.remove_pod_sandbox(pod).await.unwrap();
+        // The kubelet's next step, which must find nobody in the group.
+        let index = pods.iter().position(|(p, _)| p == pod).unwrap();
+        let group = sys::cgroup::Hierarchies::detect().unwrap().group(format!("{}-{index}", f.cgroup));
+        group.remove().unwrap();
     };
     futures::future::join_all(pods.iter().map(end)).await;
     println!("30 pods gone after {:?}", begin.elapsed());
