@@ -29,8 +29,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:18080".into()).parse()?;
     let shutdown = rt::Shutdown::new();
     let store = match std::env::args().nth(2) {
-        Some(dir) => store::Embedded::open(dir, store::EmbeddedOptions::default()).await?,
-        None => store::Embedded::memory(store::EmbeddedOptions::default())?,
+        Some(dir) => registry::backend::Embedded::open(dir, registry::backend::EmbeddedOptions::default()).await?,
+        None => registry::backend::Embedded::memory(registry::backend::EmbeddedOptions::default())?,
     };
     let registry = registry::Registry::new(store, shutdown.clone());
     let ranges = kinds::ServiceRanges { cluster_ips: vec!["10.0.0.0/16".parse()?], node_ports: 30000..=32767 };

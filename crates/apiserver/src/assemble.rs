@@ -12,7 +12,7 @@ use futures::FutureExt;
 use kinds::{Cidr, ServiceRanges};
 use registry::{Access, Registry};
 use rt::Shutdown;
-use store::Store;
+use registry::backend::{self, Store};
 use wire::{TlsConfig, TlsSource};
 
 use crate::config::{Config, KubeletClient, Listen, PostStart};
@@ -55,7 +55,7 @@ pub enum RunError {
     Tls(#[from] wire::TlsError),
     /// etcd cannot be used.
     #[error("connect to etcd")]
-    Store(#[from] store::Error),
+    Store(#[from] backend::Error),
     /// A port cannot be opened.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -89,17 +89,17 @@ fn optional(flag: &'static str, path: Option<&PathBuf>) -> Result<Vec<u8>, RunEr
 fn open_store(flags: &Flags) -> Result<Arc<dyn Store>, RunError> {
     let tls = match &flags.etcd_cafile {
         None => None,
-        Some(ca) => Some(store::EtcdTls {
+        Some(ca) => Some(backend::EtcdTls {
             ca: read("--etcd-cafile", ca)?,
             identity: match (&flags.etcd_certfile, &flags.etcd_keyfile) {
                 (Some(cert), Some(key)) => Some((read("--etcd-certfile", cert)?, read("--etcd-keyfile", key)?)),
                 _ => None,
             },
-            ..store::EtcdTls::default()
+            ..backend::EtcdTls::default()
         }),
     };
-    let options = store::EtcdOptions { endpoints: flags.etcd_servers.clone(), tls, ..store::EtcdOptions::default() };
-    Ok(store::Etcd::connect(options)?)
+    let options = backend::EtcdOptions { endpoints: flags.etcd_servers.clone(), tls, ..backend::EtcdOptions::default() };
+    Ok(backend::Etcd::connect(options)?)
 }
 
 /// The serving certificate: given, kept from an earlier start, or made.

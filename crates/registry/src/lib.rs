@@ -5,6 +5,7 @@
 
 mod access;
 mod admit;
+pub mod backend;
 mod cache;
 mod compact;
 mod create;
