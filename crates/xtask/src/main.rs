@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+mod conformance;
 mod rbac;
 mod schema;
 mod size;
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
         None => ("help", &[][..]),
     };
     let result = match command {
+        "conformance" => conformance::run(rest),
         "rbac" => rbac::run(rest),
         "schema" => schema::run(rest),
         "size" => size::run(rest),
@@ -36,6 +38,8 @@ fn main() -> ExitCode {
 }
 
 const HELP: &str = "usage: cargo xtask COMMAND
+  conformance --e2e-test PATH --images TAR [OPTIONS]
+                                      run upstream's conformance suite against a fresh cluster; --help says more
   rbac [--check] [--upstream DIR]     generate the bootstrap policy of crate authz from upstream's facts
   schema [--check] [--upstream DIR]   generate crates/schema/src/generated from upstream's facts
   size BINARY                         compare a binary's size with the budget

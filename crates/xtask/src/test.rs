@@ -1,6 +1,7 @@
 //! All tests in one run, with one line at the end that says how many passed and failed.
 
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
@@ -28,10 +29,36 @@ impl Sum {
     }
 }
 
+/// Builds the binary for the end-to-end tests. Only the last link is static (the built-in image has no libraries), so
+/// everything below it is shared with the tests. It is kept aside: building the tests writes it again, not static.
+fn build_binary() -> anyhow::Result<PathBuf> {
+    let status = Command::new(env!("CARGO"))
+        .args(["rustc", "--package", "corten", "--bin", "corten", "--"])
+        .args(["-C", "target-feature=+crt-static", "-C", "relocation-model=static"])
+        .status()
+        .context("start cargo rustc")?;
+    if !status.success() {
+        bail!("the binary does not build");
+    }
+    let here = std::env::current_exe().context("find the target folder")?;
+    let profile = here.parent().context("find the target folder")?;
+    let kept = profile.join("e2e").join("corten");
+    std::fs::create_dir_all(profile.join("e2e")).context("make a folder for the binary")?;
+    // Removed first: an old one may be running.
+    match std::fs::remove_file(&kept) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).context("remove the old binary"),
+        _ => {}
+    }
+    std::fs::copy(profile.join("corten"), &kept).context("keep the binary")?;
+    Ok(kept)
+}
+
 /// Runs every test of the workspace. Arguments go to cargo.
 pub fn run(arguments: &[String]) -> anyhow::Result<()> {
+    let binary = build_binary()?;
     let mut child = Command::new(env!("CARGO"))
         .args(["test", "--workspace", "--no-fail-fast"])
+        .env("CORTEN_BIN", binary)
         .args(arguments)
         .stdout(Stdio::piped())
         .spawn()
