@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use api::k8s::core::v1::Service;
+use api::k8s::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use client::{Client, HttpTransport, PatchKind, TlsIdentity};
 use informer::Factory;
 use local::{Layout, NodeSpec};
@@ -49,6 +50,11 @@ pub(crate) async fn run(arguments: Vec<OsString>, shutdown: Shutdown) -> anyhow:
     let layout = Layout::new(&spec.cluster, spec.data.clone());
     let dir = layout.node(&spec.name);
     let images = images::Store::open(layout.images()).context("open the image store")?;
+    match std::fs::read(layout.registries()) {
+        Ok(bytes) => images.set_registries(serde_json::from_slice(&bytes).context("parse registries.json")?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).context("read registries.json"),
+    }
     let builtin = format!("corten.local/corten:{}", env!("CARGO_PKG_VERSION"));
     images.ensure_builtin(&builtin, Path::new("/proc/self/exe")).context("make the built-in image")?;
     let network = cni::Network::new(cni::Config::built_in(dir.join("cni")));
@@ -61,7 +67,9 @@ pub(crate) async fn run(arguments: Vec<OsString>, shutdown: Shutdown) -> anyhow:
     let kubelet_client = client(&spec, &layout, "kubelet-client", "kubelet")?;
     let factory = Factory::new(client(&spec, &layout, "proxy-client", "kube-proxy")?);
     let proxy = start_proxy(&spec, &factory, &shutdown);
-    let dns = start_dns(&spec, &factory, &shutdown)?;
+    let dns_factory = Factory::new(client(&spec, &layout, "dns-client", "coredns")?);
+    let dns = start_dns(&spec, &dns_factory, &shutdown)?;
+    dns_factory.start(&shutdown);
     let routes = rt::spawn(
         "routes",
         routes::follow(factory.clone(), Some(spec.name.clone()), None, shutdown.clone()),
@@ -99,6 +107,7 @@ fn start_dns(spec: &NodeSpec, factory: &Factory, shutdown: &Shutdown) -> anyhow:
     cni::hostnet::ensure_local_addresses("lo", &[address]).context("give the node the DNS address")?;
     let mut config = dns::Config::new(vec![SocketAddr::new(address, 53)], "cluster.local");
     config.upstreams = dns::upstreams_of_host(&[address]);
+    config.reverse_ranges = vec![spec.addresses.services, spec.addresses.pods];
     let server = dns::attach(config, factory).context("start cluster DNS")?;
     let shutdown = shutdown.clone();
     Ok(rt::spawn("dns", async move {
@@ -108,8 +117,10 @@ fn start_dns(spec: &NodeSpec, factory: &Factory, shutdown: &Shutdown) -> anyhow:
     }))
 }
 
-/// Makes the Service `kube-dns`. Every node answers on its address itself, so proxies leave it alone.
-pub(crate) async fn ensure_dns_service(client: &Client, address: IpAddr) -> Result<(), client::Error> {
+/// Makes what cluster DNS needs in the API: the Service `kube-dns` and the role of the servers' user. Every node answers
+/// on the Service's address itself, so proxies leave it alone.
+pub(crate) async fn ensure_dns(client: &Client, address: IpAddr) -> Result<(), client::Error> {
+    let kind = PatchKind::Apply { manager: "corten".into(), force: true };
     let service = json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {
@@ -128,6 +139,19 @@ pub(crate) async fn ensure_dns_service(client: &Client, address: IpAddr) -> Resu
             ],
         },
     });
-    let kind = PatchKind::Apply { manager: "corten".into(), force: true };
-    client.patch::<Service>("kube-system", "kube-dns", &kind, &service).await.map(drop)
+    client.patch::<Service>("kube-system", "kube-dns", &kind, &service).await?;
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "system:coredns"},
+        "rules": [
+            {"apiGroups": [""], "resources": ["services", "pods", "namespaces"], "verbs": ["list", "watch"]},
+            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
+        ],
+    });
+    client.patch::<ClusterRole>("", "system:coredns", &kind, &role).await?;
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "system:coredns"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:coredns"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "system:coredns"}],
+    });
+    client.patch::<ClusterRoleBinding>("", "system:coredns", &kind, &binding).await.map(drop)
 }

@@ -134,8 +134,8 @@ async fn run_scheduler(server: Handle, shutdown: Shutdown) {
 /// Routes on the host, so that pods and Services answer there.
 async fn host_routes(spec: ControlPlaneSpec, server: Handle, shutdown: Shutdown) {
     let client = in_process::client(&server, UserInfo::new(users::API_SERVER, &[auth_api::groups::MASTERS]), "corten");
-    if let Err(error) = crate::agent::ensure_dns_service(&client, spec.addresses.dns_service()).await {
-        tracing::warn!(error = error.chain(), "cannot make the DNS Service");
+    if let Err(error) = crate::agent::ensure_dns(&client, spec.addresses.dns_service()).await {
+        tracing::warn!(error = error.chain(), "cannot make what cluster DNS needs");
     }
     let factory = Factory::new(client);
     let follow = routes::follow(factory.clone(), None, Some(spec.addresses.services), shutdown.clone());

@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::Parser;
 use rt::Shutdown;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
 fn is_name(word: &str) -> bool {
     COMPONENTS.contains(&word)
         || matches!(word, "corten-supervisor" | "node-holder" | "node-agent" | "control-plane" | "demo" | "pause")
+        || cni::plugins::PLUGINS.iter().any(|plugin| plugin.name() == word)
 }
 
 fn dispatch(name: &str, arguments: Vec<OsString>) -> ExitCode {
@@ -68,10 +70,18 @@ fn dispatch(name: &str, arguments: Vec<OsString>) -> ExitCode {
             let arguments = arguments.iter().map(|a| a.to_string_lossy().into_owned()).collect();
             exit_code(apiserver::command::main(arguments, shutdown).await)
         })),
+        "kube-proxy" => report(on_executor(0, |shutdown| async move {
+            telemetry::logs::init(telemetry::logs::Format::Text, 2);
+            Ok(proxy::flags::main(proxy::flags::Flags::parse_from(arguments), shutdown).await?)
+        })),
+        "kube-controller-manager" => report(on_executor(0, |shutdown| async move {
+            exit_code(i32::from(controllers::main(arguments, shutdown).await))
+        })),
         name if COMPONENTS.contains(&name) => {
             eprintln!("corten: {name} does not run alone yet; `corten up` runs it as part of a cluster");
             ExitCode::from(2)
         }
+        name if cni::plugins::find(name).is_some() => exit(cni::plugins::main(name).unwrap_or(2)),
         _ => match on_executor(0, |_| async move { Ok(cli::run(arguments).await) }) {
             Ok(Ok(())) => ExitCode::SUCCESS,
             Ok(Err(error)) => {

@@ -67,6 +67,11 @@ impl Layout {
         self.node(node).join("node.json")
     }
 
+    /// How registries are reached: mirrors, plain HTTP, authorities (JSON, by host).
+    pub fn registries(&self) -> PathBuf {
+        self.data.join("registries.json")
+    }
+
     /// Image content, shared by the nodes of the cluster.
     pub fn images(&self) -> PathBuf {
         self.data.join("images")

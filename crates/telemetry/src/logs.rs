@@ -23,7 +23,8 @@ pub fn init(format: Format, verbosity: u8) {
         _ => "trace",
     };
     let filter = EnvFilter::try_from_env("CORTEN_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // A second call finds the subscriber set, which is what is wanted.
     let _ = match format {
         Format::Text => builder.try_init(),

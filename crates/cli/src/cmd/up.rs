@@ -220,6 +220,7 @@ impl Starter {
         let dir = self.layout.node(&name);
         pki.client_at(&dir.join("kubelet-client"), &format!("system:node:{name}"), &["system:nodes"])?;
         pki.client_at(&dir.join("proxy-client"), "system:kube-proxy", &[])?;
+        pki.client_at(&dir.join("dns-client"), "system:coredns", &[])?;
         let sans = [San::Dns(name.clone()), San::Ip(address.addr())];
         pki.server_at(&dir.join("kubelet-server"), &format!("system:node:{name}"), &sans)?;
         let path = self.layout.node_spec(&name);
