@@ -82,6 +82,8 @@ pub struct Config {
     pub memory: Option<i64>,
     /// The cgroup below which `kubepods` is.
     pub cgroup_root: String,
+    /// Whether to make cgroups for pods and their classes.
+    pub manage_cgroups: bool,
     /// Seccomp's runtime default for containers without a profile.
     pub seccomp_default: bool,
     /// Sysctls allowed beyond the safe ones; `*` at the end matches.
@@ -135,6 +137,7 @@ impl Config {
             cpus: None,
             memory: None,
             cgroup_root: String::new(),
+            manage_cgroups: true,
             seccomp_default: false,
             allowed_unsafe_sysctls: Vec::new(),
             lease_duration: Duration::from_secs(40),

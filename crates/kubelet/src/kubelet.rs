@@ -113,6 +113,7 @@ async fn build(
     let addresses = machine::addresses(&config);
     Ok(Arc::new(Shared {
         machine: Machine::detect(&config),
+        cgroups: crate::cgroups::Cgroups::open(&config.cgroup_root, config.manage_cgroups),
         objects: client.clone().map(|c| Arc::new(Objects::new(c, shutdown.clone(), wake))),
         services: sources.map(|s| s.services.clone()),
         statuses: Statuses::new(client.clone(), shutdown.clone()),
@@ -201,6 +202,7 @@ async fn upkeep(shared: Arc<Shared>) {
         let mut last_images = rt::time::Instant::now();
         loop {
             rt::time::sleep(LOG_CHECK).await;
+            shared.cgroups.share(&shared.active_pods());
             rotate_logs(&shared).await;
             if last_images.elapsed() >= IMAGE_CHECK {
                 last_images = rt::time::Instant::now();
@@ -493,6 +495,7 @@ async fn remove_directory(shared: &Shared, uid: &str) {
         tracing::warn!(uid, error = %error, "cannot take down the volumes of an orphaned pod");
         return;
     }
+    shared.cgroups.remove_orphan(uid);
     let dir = shared.config.pods_dir().join(uid);
     let _ = std::fs::remove_dir_all(dir.join("containers"));
     let _ = std::fs::remove_file(dir.join("etc-hosts"));

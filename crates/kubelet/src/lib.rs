@@ -5,6 +5,7 @@
 //! ConfigMaps and Secrets, and its own timers. Nothing is polled.
 
 pub mod admit;
+mod cgroups;
 pub mod config;
 pub mod events;
 pub mod flags;

@@ -51,6 +51,8 @@ pub struct Shared {
     pub mirrors: Arc<Mirrors>,
     /// Capacity and allocatable.
     pub machine: crate::node::machine::Machine,
+    /// Cgroups of pods and classes.
+    pub(crate) cgroups: Arc<crate::cgroups::Cgroups>,
     /// The node's addresses.
     pub host_ips: RwLock<Vec<String>>,
     /// The runtime's name.

@@ -86,7 +86,9 @@ impl Worker {
             }
             let logs = crate::spec::sandbox::log_directory(&shared.config.pod_logs_dir, &pod);
             let dir = shared.config.pods_dir().join(&uid);
+            let (cgroups, of) = (shared.cgroups.clone(), pod.clone());
             let removed = rt::spawn_blocking(move || {
+                cgroups.remove(&of, of.uid());
                 // Volumes were taken down before; what is left are the kubelet's own files.
                 let _ = std::fs::remove_dir_all(logs);
                 for name in ["containers", "etc-hosts"] {

@@ -110,6 +110,9 @@ async fn create(shared: &Shared, pod: &Arc<Pod>, attempt: u32, old: &[String]) -
     let make = |path: &str| std::fs::create_dir_all(path).map_err(|e| format!("create {path}: {e}"));
     make(&config.log_directory)?;
     make(&shared.config.pods_dir().join(pod.uid()).to_string_lossy())?;
+    let (cgroups, of) = (shared.cgroups.clone(), pod.clone());
+    let made = rt::spawn_blocking(move || cgroups.make(&of, of.uid())).await;
+    made.map_err(|e| e.to_string())?.map_err(|e| format!("make the pod's cgroup: {e}"))?;
     let handler = runtime_handler(shared, pod).await?;
     shared.runtime.run_pod_sandbox(&config, &handler).await.map_err(|e| e.chain())?;
     Ok(())

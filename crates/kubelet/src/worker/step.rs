@@ -170,7 +170,7 @@ impl Worker {
     /// A failed pull shows as `ErrImagePull` for a moment and then as `ImagePullBackOff`.
     fn image_backoff_begins(&mut self, container: &Container, now: Timestamp) {
         let Some((reason, text)) = self.waiting.get(&container.name).cloned() else { return };
-        if reason != "ErrImagePull" {
+        if !matches!(reason.as_str(), "ErrImagePull" | "RegistryUnavailable") {
             return;
         }
         let image = container.image.clone().unwrap_or_default();
@@ -181,7 +181,7 @@ impl Worker {
         }
         let back_off = format!("Back-off pulling image {image:?}");
         self.shared.events.container(&self.pod, &container.name, EventType::Normal, "BackOff", back_off.clone());
-        self.waiting.insert(container.name.clone(), ("ImagePullBackOff".to_owned(), format!("{back_off}: ErrImagePull: {text}")));
+        self.waiting.insert(container.name.clone(), ("ImagePullBackOff".to_owned(), format!("{back_off}: {reason}: {text}")));
     }
 
     /// Counts a restart against the crash back-off: called as the container is about to be started.

@@ -33,6 +33,7 @@ impl Node {
         config.pod_logs_dir = self.dir.path().join("logs");
         config.static_pod_path = Some(self.dir.path().join("manifests"));
         std::fs::create_dir_all(self.dir.path().join("manifests")).unwrap();
+        config.manage_cgroups = false;
         (config.server.port, config.server.healthz_port) = (0, 0);
         let client = Client::new(self.api.clone(), "kubelet");
         let runtime = self.runtime.clone();
