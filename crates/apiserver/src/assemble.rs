@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use admission::{Chain, Deps, Settings};
 use auth_api::{Edit, Lookup};
-use authn::{Anonymous, ClientCertificates, FrontProxy, HeaderNames, TokenAuthenticator, TokenFile};
+use authn::{Anonymous, ClientCertificates, FrontProxy, HeaderNames, TokenAuthenticator, TokenFile, Trust};
 use authz::{Authorizers, Mode};
 use futures::FutureExt;
 use kinds::{Cidr, ServiceRanges};
@@ -203,6 +203,26 @@ fn tokens(flags: &Flags, lookup: &Arc<dyn Lookup>, external: String) -> Result<T
     Ok(Tokens { service_accounts, all, audiences })
 }
 
+fn header_names(flags: &Flags) -> HeaderNames {
+    HeaderNames {
+        user: flags.requestheader_username_headers.clone(),
+        group: flags.requestheader_group_headers.clone(),
+        extra_prefix: flags.requestheader_extra_headers_prefix.clone(),
+        uid: flags.requestheader_uid_headers.clone(),
+    }
+}
+
+/// What aggregated API servers are told about whom we trust.
+fn trust(flags: &Flags) -> Result<Trust, RunError> {
+    let pem = |flag, path: &Option<PathBuf>| path.as_ref().map_or(Ok(String::new()), |p| read_text(flag, p));
+    Ok(Trust {
+        client_ca: pem("--client-ca-file", &flags.client_ca_file)?,
+        front_proxy_ca: pem("--requestheader-client-ca-file", &flags.requestheader_client_ca_file)?,
+        allowed_names: flags.requestheader_allowed_names.clone(),
+        headers: header_names(flags),
+    })
+}
+
 fn authenticator(flags: &Flags, extras: &Extras, tokens: &Tokens) -> Result<authn::Union, RunError> {
     let pki = |what| move |source| RunError::Pki { what, source };
     let client_certificates = match &flags.client_ca_file {
@@ -216,12 +236,7 @@ fn authenticator(flags: &Flags, extras: &Extras, tokens: &Tokens) -> Result<auth
         None => None,
         Some(path) => {
             let text = read_text("--requestheader-client-ca-file", path)?;
-            let names = HeaderNames {
-                user: flags.requestheader_username_headers.clone(),
-                group: flags.requestheader_group_headers.clone(),
-                extra_prefix: flags.requestheader_extra_headers_prefix.clone(),
-                uid: flags.requestheader_uid_headers.clone(),
-            };
+            let names = header_names(flags);
             let allowed = flags.requestheader_allowed_names.clone();
             Some(FrontProxy::new(&text, allowed, names).map_err(pki("read the front-proxy CA"))?)
         }
@@ -314,7 +329,18 @@ pub async fn start(flags: &Flags, mut extras: Extras, shutdown: Shutdown) -> Res
     config.max_token_expiration = i64::try_from(longest.as_secs()).unwrap_or(0);
     config.compaction_interval = duration(&flags.etcd_compaction_interval).map_err(RunError::Flags)?;
     post_start(&mut config, &modes, &edit, &authorizers);
+    publish_trust(&mut config, trust(flags)?, edit);
     Ok(Server::start(config).await?)
+}
+
+fn publish_trust(config: &mut Config, trust: Trust, edit: Arc<dyn Edit>) {
+    config.post_start.push(PostStart {
+        name: "start-cluster-authentication-info-controller",
+        run: Box::new(move || {
+            let (trust, edit) = (trust.clone(), edit.clone());
+            async move { trust.publish(&*edit).await }.boxed()
+        }),
+    });
 }
 
 fn post_start(config: &mut Config, modes: &[Mode], edit: &Arc<dyn Edit>, authorizers: &Arc<Authorizers>) {

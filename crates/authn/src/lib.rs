@@ -9,6 +9,7 @@ mod cache;
 mod front_proxy;
 pub mod service_account;
 mod token_file;
+mod trust;
 mod union;
 mod x509;
 
@@ -16,6 +17,7 @@ pub use bearer::TokenAuthenticator;
 pub use bootstrap::BootstrapTokens;
 pub use front_proxy::{FrontProxy, HeaderNames};
 pub use token_file::TokenFile;
+pub use trust::Trust;
 pub use union::{Anonymous, Config, Union};
 pub use x509::ClientCertificates;
 
