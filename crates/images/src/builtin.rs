@@ -59,6 +59,11 @@ impl Store {
         let last_used = crate::store::now_seconds();
         let record = ImageRecord { layers: vec![diff_id], config, pinned: true, last_used, ..ImageRecord::default() };
         let old = self.change(|state| {
+            for layer in &record.layers {
+                if let Some(layer) = state.layers.get_mut(layer) {
+                    layer.claimed = true;
+                }
+            }
             state.images.insert(hex.clone(), record);
             state.name(&hex, Some(name), None);
             // Built-in images of earlier programs have lost their name; they go when nobody uses them.

@@ -195,7 +195,10 @@ impl Store {
         let record = ImageRecord { layers: diff_ids, config: parsed.run_config(), ..ImageRecord::default() };
         let tag = reference.digest().is_none().then(|| canonical(reference));
         let repo_digest = format!("{}@{digest}", repository_name(reference));
-        self.put(&id, record, tag, Some(repo_digest))?;
+        let (store, hex) = (self.clone(), id.clone());
+        // Waits for the disk.
+        let put = move || store.put(&hex, record, tag, Some(repo_digest));
+        tokio::task::spawn_blocking(put).await.map_err(|_| Error::Cancelled)??;
         Ok(format!("sha256:{id}"))
     }
 

@@ -30,6 +30,10 @@ pub struct LayerRecord {
     pub size: u64,
     /// Files and directories.
     pub inodes: u64,
+    /// Seconds since 1970 when it was unpacked.
+    pub since: i64,
+    /// Some image has it or had it; until then a pull is under way that will want it.
+    pub claimed: bool,
 }
 
 /// A stored image.

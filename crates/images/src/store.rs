@@ -14,6 +14,11 @@ use crate::pull::Registries;
 use crate::state::{FORMAT, ImageRecord, LayerRecord, State};
 use crate::{Error, Result};
 
+/// How long a layer that no image has yet is kept for the pull that unpacked it.
+const UNCLAIMED_SECONDS: i64 = 3600;
+/// How long a directory may be without its lock when it is new.
+const FRESH: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// A store of images; cheap to clone.
 #[derive(Clone)]
 pub struct Store(pub(crate) Arc<Inner>);
@@ -175,7 +180,13 @@ impl Store {
             std::fs::rename(&staging.dir, &dir).map_err(|e| Error::io("name", &dir, e))?;
             staging.keep = true;
             self.0.unsynced.store(true, Ordering::Relaxed);
-            state.layers.insert(diff_id.to_owned(), LayerRecord { dir: name, size, inodes });
+            state.layers.insert(diff_id.to_owned(), LayerRecord {
+                dir: name,
+                size,
+                inodes,
+                since: now_seconds(),
+                claimed: false,
+            });
             Ok(())
         })
     }
@@ -190,7 +201,9 @@ impl Store {
             if known.contains(name.as_str()) {
                 continue;
             }
-            let free = File::open(entry.path()).is_ok_and(|f| f.try_lock().is_ok());
+            let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+            let fresh = name.starts_with('.') && age.is_none_or(|age| age < FRESH);
+            let free = !fresh && File::open(entry.path()).is_ok_and(|f| f.try_lock().is_ok());
             // A number not yet in the state read above: another process may be making that layer just now.
             let number: u64 = name.parse().unwrap_or(0);
             if free && number <= state.next_layer {
@@ -213,6 +226,11 @@ impl Store {
                 return Err(Error::Unusable(format!("layer {missing} is missing")));
             }
             let now = now_seconds();
+            for layer in &record.layers {
+                if let Some(layer) = state.layers.get_mut(layer) {
+                    layer.claimed = true;
+                }
+            }
             state.images.entry(id.to_owned()).or_insert(record).last_used = now;
             state.name(id, tag, digest);
             Ok(())
@@ -281,13 +299,16 @@ impl Store {
 
     /// Removes images without a name that nobody uses, and layers that no image has.
     pub(crate) fn drop_unnamed(&self) -> Result<()> {
-        let used = self.used_images();
         let gone = self.change_durably(|state| {
+            let used = self.used_images();
             state.images.retain(|id, image| {
                 !image.tags.is_empty() || !image.digests.is_empty() || image.pinned || used.contains(id)
             });
             let wanted: BTreeSet<&String> = state.images.values().flat_map(|i| &i.layers).collect();
-            let unwanted: Vec<String> = state.layers.keys().filter(|l| !wanted.contains(l)).cloned().collect();
+            let now = now_seconds();
+            let expected = |l: &LayerRecord| !l.claimed && now - l.since < UNCLAIMED_SECONDS;
+            let unwanted = state.layers.iter().filter(|(id, l)| !wanted.contains(id) && !expected(l));
+            let unwanted: Vec<String> = unwanted.map(|(id, _)| id.clone()).collect();
             Ok(unwanted.iter().filter_map(|l| state.layers.remove(l)).collect::<Vec<_>>())
         })?;
         for layer in gone {
@@ -333,9 +354,15 @@ impl Store {
     pub(crate) fn acquire_image(&self, image_id: &str, user: &str) -> Result<()> {
         let dir = self.uses_dir(user);
         std::fs::create_dir_all(&dir).map_err(|e| Error::io("make", &dir, e))?;
-        let path = dir.join(image_id.trim_start_matches("sha256:"));
+        let hex = image_id.trim_start_matches("sha256:");
+        let path = dir.join(hex);
         File::create(&path).map_err(|e| Error::io("make", &path, e))?;
-        Ok(())
+        // Looked at after the mark is set: who removes images looks at marks first.
+        if self.state()?.images.contains_key(hex) {
+            return Ok(());
+        }
+        let _ = std::fs::remove_file(&path);
+        Err(Error::Unusable(format!("image {image_id} is not stored any more")))
     }
 
     pub(crate) fn release_image(&self, user: &str) -> Result<()> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use node_api::{
     Container, ContainerConfig, ContainerEventType, ContainerFilter, ContainerState, ContainerStatus, Error,
-    ImageSpec, LinuxResources, PodSandbox, PodSandboxFilter, PodSandboxState, PodSandboxStatus, Result,
+    ImageContent, ImageSpec, LinuxResources, PodSandbox, PodSandboxFilter, PodSandboxState, PodSandboxStatus, Result,
 };
 
 use super::records::{
@@ -25,9 +25,27 @@ impl Inner {
         pod.link()?;
         let id = super::ids::new_id()?;
         let image = self.options.images.content(&config.image).await?;
-        let built = self.build_spec(&pod, &id, config, &image).await?;
-        for image in std::iter::once(&image.id).chain(&built.volume_images) {
-            self.options.images.acquire(image, &id).await?;
+        self.options.images.acquire(&image.id, &id).await?;
+        let created = self.create_with(&pod, &id, config, &image).await;
+        if created.is_err() {
+            self.options.images.release(&id).await;
+        }
+        let container = created?;
+        self.containers.lock().insert(id.clone(), Arc::clone(&container));
+        self.emit_container(&container, ContainerEventType::Created);
+        Ok(id)
+    }
+
+    async fn create_with(
+        &self,
+        pod: &Arc<Pod>,
+        id: &str,
+        config: &ContainerConfig,
+        image: &ImageContent,
+    ) -> Result<Arc<ContainerEntry>> {
+        let built = self.build_spec(pod, id, config, image).await?;
+        for image in &built.volume_images {
+            self.options.images.acquire(image, id).await?;
         }
         let record = ContainerRecord {
             config: config.clone(),
@@ -40,14 +58,8 @@ impl Inner {
             log_path: built.log_path,
             cgroup: built.spec.linux.cgroups_path.clone(),
         };
-        if let Err(error) = make_container_dir(&pod, &id, &record, &built.spec) {
-            self.options.images.release(&id).await;
-            return Err(error);
-        }
-        let container = Arc::new(ContainerEntry::new(id.clone(), pod, record, Run::default()));
-        self.containers.lock().insert(id.clone(), Arc::clone(&container));
-        self.emit_container(&container, ContainerEventType::Created);
-        Ok(id)
+        make_container_dir(pod, id, &record, &built.spec)?;
+        Ok(Arc::new(ContainerEntry::new(id.to_owned(), Arc::clone(pod), record, Run::default())))
     }
 
     pub(super) async fn start(&self, id: &str) -> Result<()> {
