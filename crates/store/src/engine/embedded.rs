@@ -329,7 +329,7 @@ impl Store for Embedded {
     }
 
     async fn defragment(&self) -> Result<()> {
-        // LMDB uses free pages again by itself and cannot shrink a file that is open.
+        // LMDB uses free pages again by itself, and cannot shrink a file that is open; the next start does.
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use heed::{
-    Database, Env, EnvOpenOptions, MdbError, PutFlags, RoTxn, RwTxn, WithoutTls,
+    CompactionOption, Database, Env, EnvOpenOptions, MdbError, PutFlags, RoTxn, RwTxn, WithoutTls,
     types::{Bytes as RawBytes, Str},
 };
 use parking_lot::{RwLock, RwLockReadGuard};
@@ -28,6 +28,8 @@ const FORMAT: u32 = 1;
 /// Concurrent views; more than the executor's threads and its blocking pool together.
 const MAX_READERS: u32 = 1024;
 const GIB: usize = 1 << 30;
+/// Files below this size stay as they are.
+const WORTH_SHRINKING: usize = 8 << 20;
 
 type Raw = Database<RawBytes, RawBytes>;
 
@@ -66,11 +68,8 @@ impl Lmdb {
         let data = dir.join("data.mdb");
         let existing = std::fs::metadata(&data).map(|meta| meta.len() as usize).unwrap_or(0);
         let size = existing.saturating_mul(2).max(map).next_multiple_of(map);
-        let mut options = EnvOpenOptions::new().read_txn_without_tls();
-        options.map_size(size).max_readers(MAX_READERS).max_dbs(3);
-        // SAFETY: the map's file is ours alone: the lock above keeps other processes of this program out, the
-        // directory is private, and nothing in this crate writes the file but LMDB.
-        let env = unsafe { options.open(dir) }.map_err(|source| failed("open the database", source))?;
+        let env = open_env(dir, size)?;
+        let env = if wasteful(&env, existing)? { shrink(dir, env, size)? } else { env };
         let mut txn = env.write_txn().map_err(|source| failed("begin", source))?;
         let create = |txn: &mut RwTxn<'_>, name| {
             env.create_database(txn, Some(name)).map_err(|source| failed("open a table", source))
@@ -130,6 +129,48 @@ impl Lmdb {
         let (_, used) = self.size()?;
         if used + new as u64 > self.quota { Err(Error::NoSpace) } else { Ok(()) }
     }
+}
+
+/// The caller holds the lock of the directory.
+fn open_env(dir: &Path, size: usize) -> Result<Env<WithoutTls>> {
+    let mut options = EnvOpenOptions::new().read_txn_without_tls();
+    options.map_size(size).max_readers(MAX_READERS).max_dbs(3);
+    // SAFETY: the map's file is ours alone: the lock keeps other processes of this program out, the directory is
+    // private, and nothing in this crate writes the file but LMDB.
+    unsafe { options.open(dir) }.map_err(|source| failed("open the database", source))
+}
+
+/// Whether so much of the file is free that rewriting it pays. LMDB uses free pages again but never gives them back.
+fn wasteful(env: &Env<WithoutTls>, file_size: usize) -> Result<bool> {
+    let used = env.non_free_pages_size().map_err(|source| failed("measure", source))?;
+    Ok(file_size > WORTH_SHRINKING && used < file_size as u64 / 4)
+}
+
+/// Replaces the file by a copy without the free pages. When that fails, for want of space say, the old one stays.
+fn shrink(dir: &Path, env: Env<WithoutTls>, size: usize) -> Result<Env<WithoutTls>> {
+    let copy = dir.join("data.mdb.new");
+    match write_copy(&env, &copy) {
+        Ok(()) => {
+            env.prepare_for_closing().wait();
+            let data = dir.join("data.mdb");
+            std::fs::rename(&copy, &data).map_err(|source| Error::io("replace", data, source))?;
+            tracing::info!("rewrote the database without its free pages");
+            open_env(dir, size)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the database has many free pages and could not be rewritten");
+            // It may not have been created.
+            let _ = std::fs::remove_file(&copy);
+            Ok(env)
+        }
+    }
+}
+
+fn write_copy(env: &Env<WithoutTls>, path: &Path) -> Result<()> {
+    let file = OpenOptions::new().create(true).truncate(true).write(true).read(true).mode(0o600).open(path);
+    let mut file = file.map_err(|source| Error::io("create", path, source))?;
+    env.copy_to_file(&mut file, CompactionOption::Enabled).map_err(|source| failed("copy", source))?;
+    file.sync_all().map_err(|source| Error::io("sync", path, source))
 }
 
 fn lock(dir: &Path) -> Result<File> {
@@ -300,6 +341,23 @@ mod tests {
         let cleaned = Batch { deletes: vec![RecordId::first_of(2)], ..Batch::default() };
         lmdb.commit(&cleaned).expect("a compaction");
         lmdb.commit(&batch(4, 600_000)).expect("there is room again");
+    }
+
+    #[test]
+    fn free_pages_are_given_back_at_the_next_start() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let lmdb = Lmdb::open(dir.path(), 0).expect("open");
+        (1..100).for_each(|n| lmdb.commit(&batch(n, 200_000)).expect("commit"));
+        let deletes = (1..99).map(RecordId::first_of).collect();
+        lmdb.commit(&Batch { deletes, ..Batch::default() }).expect("commit");
+        let before = lmdb.size().expect("size").0;
+        drop(lmdb);
+        let lmdb = Lmdb::open(dir.path(), 0).expect("open again");
+        let after = lmdb.size().expect("size").0;
+        assert!(after < before / 10, "{before} bytes became {after}");
+        let kept = lmdb.reader().expect("a reader").get(RecordId::first_of(99)).expect("get");
+        assert_eq!(kept.map(|record| record.value.len()), Some(200_000));
+        lmdb.commit(&batch(100, 10)).expect("commit");
     }
 
     #[test]

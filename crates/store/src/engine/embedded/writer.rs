@@ -97,7 +97,6 @@ impl Writer {
 
     /// Ends all watches and lets go of the backend before it says so.
     fn end(self, done: oneshot::Sender<()>) {
-        self.core.hub.close();
         drop(self);
         // Nobody waits if the store was dropped and not closed.
         let _ = done.send(());
@@ -207,6 +206,13 @@ impl Writer {
             self.core.lease_granted.notify_one();
         }
         Ok(())
+    }
+}
+
+impl Drop for Writer {
+    /// Also when it panics: without a writer nothing happens any more, and watches must not wait for it.
+    fn drop(&mut self) {
+        self.core.hub.close();
     }
 }
 
