@@ -4,5 +4,8 @@ pub(crate) mod gc;
 pub(crate) mod in_each_namespace;
 pub(crate) mod namespace;
 pub(crate) mod node_ipam;
+pub(crate) mod node_lifecycle;
+pub(crate) mod pod_gc;
 pub(crate) mod root_ca;
 pub(crate) mod service_account;
+pub(crate) mod taint_eviction;

@@ -57,19 +57,34 @@ pub(crate) async fn claim_all<O: Kind, T: Kind>(
     selector: &LabelSelector,
     active: impl Fn(&T) -> bool,
 ) -> Result<Vec<Arc<T>>, Error> {
+    claim_all_with(client, owner, objects, selector, active, None).await
+}
+
+/// As [`claim_all`]; a finalizer comes with an adoption and goes with a release.
+///
+/// # Errors
+/// An adoption failed for another reason than that the object is gone or changed.
+pub(crate) async fn claim_all_with<O: Kind, T: Kind>(
+    client: &Client,
+    owner: &O,
+    objects: Vec<Arc<T>>,
+    selector: &LabelSelector,
+    active: impl Fn(&T) -> bool,
+    finalizer: Option<&str>,
+) -> Result<Vec<Arc<T>>, Error> {
     let mut claimed = Vec::with_capacity(objects.len());
     let mut checked = false;
     for object in objects {
         match claim(owner, &*object, selector, active(&object)) {
             Claim::Ignore => {}
             Claim::Keep => claimed.push(object),
-            Claim::Release => release(client, owner, &*object).await?,
+            Claim::Release => release(client, owner, &*object, finalizer).await?,
             Claim::Adopt => {
                 if !checked {
                     can_adopt(client, owner).await?;
                     checked = true;
                 }
-                if adopt(client, owner, &*object).await? {
+                if adopt(client, owner, &*object, finalizer).await? {
                     claimed.push(object);
                 }
             }
@@ -91,11 +106,19 @@ fn lost(error: &Error) -> bool {
     error.is_not_found() || error.status().is_some_and(meta::Status::is_invalid)
 }
 
-async fn adopt<O: Kind, T: Kind>(client: &Client, owner: &O, object: &T) -> Result<bool, Error> {
-    let patch = json!({"metadata": {
+async fn adopt<O: Kind, T: Kind>(
+    client: &Client,
+    owner: &O,
+    object: &T,
+    finalizer: Option<&str>,
+) -> Result<bool, Error> {
+    let mut patch = json!({"metadata": {
         "uid": object.uid(),
         "ownerReferences": [controller_reference(owner)],
     }});
+    if let Some(finalizer) = finalizer {
+        patch["metadata"]["finalizers"] = json!([finalizer]);
+    }
     match client.patch::<T>(object.namespace(), object.name(), &PatchKind::Strategic, &patch).await {
         Ok(_) => Ok(true),
         Err(error) if lost(&error) => Ok(false),
@@ -103,11 +126,19 @@ async fn adopt<O: Kind, T: Kind>(client: &Client, owner: &O, object: &T) -> Resu
     }
 }
 
-async fn release<O: Kind, T: Kind>(client: &Client, owner: &O, object: &T) -> Result<(), Error> {
-    let patch = json!({"metadata": {
+async fn release<O: Kind, T: Kind>(
+    client: &Client,
+    owner: &O,
+    object: &T,
+    finalizer: Option<&str>,
+) -> Result<(), Error> {
+    let mut patch = json!({"metadata": {
         "uid": object.uid(),
         "ownerReferences": [{"$patch": "delete", "uid": owner.uid()}],
     }});
+    if let Some(finalizer) = finalizer {
+        patch["metadata"]["$deleteFromPrimitiveList/finalizers"] = json!([finalizer]);
+    }
     match client.patch::<T>(object.namespace(), object.name(), &PatchKind::Strategic, &patch).await {
         Ok(_) => Ok(()),
         Err(error) if lost(&error) => Ok(()),

@@ -38,11 +38,15 @@ entries! {
     "deployment-controller", "deployment-controller", "deployment-controller", true, workload::deployment::run;
     "statefulset-controller", "statefulset-controller", "statefulset-controller", true, workload::statefulset::run;
     "daemonset-controller", "daemon-set-controller", "daemonset-controller", true, workload::daemonset::run;
+    "job-controller", "job-controller", "job-controller", true, workload::job::run;
     "endpointslice-controller", "endpointslice-controller", "endpoint-slice-controller", true, network::endpointslice::run;
     "endpoints-controller", "endpoint-controller", "endpoint-controller", true, network::endpoints::run;
     "namespace-controller", "namespace-controller", "namespace-controller", true, cluster::namespace::run;
     "serviceaccount-controller", "service-account-controller", "serviceaccount-controller", true, cluster::service_account::run;
     "garbage-collector-controller", "generic-garbage-collector", "garbage-collector-controller", true, cluster::gc::run;
     "root-ca-certificate-publisher-controller", "root-ca-cert-publisher", "root-ca-cert-publisher", true, cluster::root_ca::run;
+    "node-lifecycle-controller", "node-controller", "node-controller", true, cluster::node_lifecycle::run;
+    "taint-eviction-controller", "node-controller", "taint-eviction-controller", true, cluster::taint_eviction::run;
+    "pod-garbage-collector-controller", "pod-garbage-collector", "pod-garbage-collector-controller", true, cluster::pod_gc::run;
     "node-ipam-controller", "node-controller", "cidrAllocator", true, cluster::node_ipam::run;
 }

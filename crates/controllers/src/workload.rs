@@ -4,6 +4,7 @@
 pub(crate) mod daemonset;
 pub(crate) mod deployment;
 pub(crate) mod history;
+pub(crate) mod job;
 pub(crate) mod pod_control;
 pub(crate) mod replicas;
 pub(crate) mod replicaset;
