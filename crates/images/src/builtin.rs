@@ -46,7 +46,7 @@ impl Store {
             return Ok(id);
         }
         if !whole {
-            self.change(|state| Ok(drop(state.layers.remove(&diff_id))))?;
+            self.change(|state| Ok(state.layers.remove(&diff_id)))?;
             let staging = self.stage()?;
             let inodes = fill(&staging.dir, &program)?;
             self.commit_layer(staging, &diff_id, meta.len(), inodes)?;

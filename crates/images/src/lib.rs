@@ -9,6 +9,7 @@
 //! <store>/lock          held while the state changes
 //! <store>/layers/<n>/   an unpacked layer; short names, since an overlay's options must fit one page
 //! <store>/uses/<user>/  one file per image that a container uses
+//! <store>/registries.json  mirrors, plain HTTP, authorities (optional, written by people)
 //! ```
 //!
 //! A layer is known by its diff id (the digest of its uncompressed archive), whatever images it is in. Every byte that

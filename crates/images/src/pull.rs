@@ -132,7 +132,7 @@ impl Store {
         auth: Option<&AuthConfig>,
         progress: Option<mpsc::Sender<PullProgress>>,
     ) -> Result<String> {
-        let registries = Arc::clone(&*self.0.registries.lock());
+        let registries = self.registries()?;
         let meter = Arc::new(Meter {
             received: AtomicU64::new(0),
             total: AtomicU64::new(0),

@@ -25,7 +25,7 @@ pub struct Store(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) root: PathBuf,
-    pub(crate) registries: Mutex<Arc<Registries>>,
+    pub(crate) registries: Mutex<Option<Arc<Registries>>>,
     cache: Mutex<Cached>,
     /// Layers were unpacked that may not be on disk yet.
     unsynced: AtomicBool,
@@ -58,7 +58,9 @@ impl Drop for Staging {
 }
 
 impl Store {
-    /// Opens (makes) the store in a directory, with no registry configured in any special way.
+    /// Opens (makes) the store in a directory. How registries are reached is read at each pull from
+    /// `registries.json` in it (the JSON of [`Registries`]) where that is there, unless [`Store::set_registries`] says
+    /// it.
     ///
     /// # Errors
     /// A format newer than this one; files that cannot be read or written.
@@ -89,7 +91,21 @@ impl Store {
 
     /// Sets how registries are reached.
     pub fn set_registries(&self, registries: Registries) {
-        *self.0.registries.lock() = Arc::new(registries);
+        *self.0.registries.lock() = Some(Arc::new(registries));
+    }
+
+    pub(crate) fn registries(&self) -> Result<Arc<Registries>> {
+        if let Some(set) = &*self.0.registries.lock() {
+            return Ok(Arc::clone(set));
+        }
+        let path = self.0.root.join("registries.json");
+        match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Arc::new)
+                .map_err(|source| Error::Document { what: path.display().to_string(), source }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Arc::default()),
+            Err(error) => Err(Error::io("read", &path, error)),
+        }
     }
 
     fn state_path(&self) -> PathBuf {

@@ -154,7 +154,7 @@ async fn pulling_from_a_real_registry() {
     let config = format!(
         r#"{{"{host}": {{"plainHttp": true}}, "docker.io": {{"mirrors": ["http://{host}"]}}}}"#
     );
-    store.set_registries(serde_json::from_str(&config).unwrap());
+    std::fs::write(dir.path().join("store/registries.json"), config).unwrap();
     let name = spec(&format!("{host}/team/app:1"));
     let (sender, mut progress) = tokio::sync::mpsc::channel(64);
     let short = spec("busybox");
