@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use sha2::Digest;
 use wire::Body;
 
+use crate::aggregate::Aggregator;
 use crate::chain::Call;
 use crate::respond::{bytes_response, sized_response};
 use crate::route::page_not_found;
@@ -57,13 +58,14 @@ struct Documents {
 pub(crate) struct Discovery(Mutex<Option<(u64, Arc<Documents>)>>);
 
 impl Discovery {
-    fn documents(&self, registry: &Registry) -> Arc<Documents> {
-        let generation = registry.generation();
+    fn documents(&self, registry: &Registry, aggregator: &Aggregator) -> Arc<Documents> {
+        // Both only grow, so that their sum names one state of both.
+        let generation = registry.generation() + aggregator.generation();
         let mut slot = self.0.lock();
         match &*slot {
             Some((made, documents)) if *made == generation => documents.clone(),
             _ => {
-                let fresh = Arc::new(build(registry));
+                let fresh = Arc::new(build(registry, &aggregator.served()));
                 *slot = Some((generation, fresh.clone()));
                 fresh
             }
@@ -86,7 +88,7 @@ pub(crate) fn version() -> Response<Body> {
 
 /// Answers `/`, `/api...` and `/apis...`.
 pub(crate) fn answer(call: &Call, path: &str) -> Result<Response<Body>, Status> {
-    let documents = call.state.discovery.documents(&call.state.registry);
+    let documents = call.state.discovery.documents(&call.state.registry, &call.state.aggregator);
     if let "/api" | "/apis" = path
         && let Some(version) = aggregated_version(call.headers())
         && let Some((body, etag)) = documents.aggregated.get(&(if path == "/api" { "/api" } else { "/apis" }, version))
@@ -184,9 +186,15 @@ pub(crate) fn groups(rows: &[Arc<KindRow>]) -> Vec<(String, Vec<String>)> {
     groups
 }
 
-fn build(registry: &Registry) -> Documents {
+fn build(registry: &Registry, remote: &[(String, String, Value)]) -> Documents {
     let rows: Vec<Arc<KindRow>> = registry.all().iter().map(|r| r.row.clone()).collect();
-    let groups = groups(&rows);
+    let mut groups = groups(&rows);
+    for (group, version, _) in remote {
+        match groups.iter_mut().find(|(g, _)| g == group) {
+            Some((_, versions)) => versions.push(version.clone()),
+            None => groups.push((group.clone(), vec![version.clone()])),
+        }
+    }
     let mut documents = Documents::default();
     let put = |documents: &mut Documents, path: String, value: &Value| {
         let mut bytes = serde_json::to_vec(value).unwrap_or_default();
@@ -234,7 +242,7 @@ fn build(registry: &Registry) -> Documents {
             let items: Vec<Value> = groups
                 .iter()
                 .filter(|(group, _)| group.is_empty() == core)
-                .map(|(group, versions)| group_discovery(&rows, group, versions))
+                .map(|(group, versions)| group_discovery(&rows, remote, group, versions))
                 .collect();
             let document = json!({
                 "kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"),
@@ -285,7 +293,42 @@ fn resources(rows: &[Arc<KindRow>], group: &str, version: &str) -> Vec<Value> {
     all
 }
 
-fn group_discovery(rows: &[Arc<KindRow>], group: &str, versions: &[String]) -> Value {
+/// A remote server's resource list in the aggregated form.
+fn remote_discovery(group: &str, version: &str, list: &Value) -> Vec<Value> {
+    let all: Vec<&Value> = list.get("resources").and_then(Value::as_array).into_iter().flatten().collect();
+    let text = |v: &Value, key: &str| v.get(key).and_then(Value::as_str).unwrap_or("").to_owned();
+    let kind = |v: &Value| json!({"group": group, "version": version, "kind": text(v, "kind")});
+    let main = all.iter().filter(|r| !text(r, "name").contains('/'));
+    main.map(|resource| {
+        let name = text(resource, "name");
+        let namespaced = resource.get("namespaced").and_then(Value::as_bool).unwrap_or(false);
+        let subs: Vec<Value> = all
+            .iter()
+            .filter_map(|sub| {
+                let full = text(sub, "name");
+                let own = full.strip_prefix(&format!("{name}/"))?;
+                Some(json!({"subresource": own, "responseKind": kind(sub), "verbs": sub["verbs"]}))
+            })
+            .collect();
+        let mut entry = json!({
+            "resource": name, "responseKind": kind(resource),
+            "scope": if namespaced { "Namespaced" } else { "Cluster" },
+            "singularResource": text(resource, "singularName"), "verbs": resource["verbs"],
+        });
+        for key in ["shortNames", "categories"] {
+            if let Some(value) = resource.get(key) {
+                entry[key] = value.clone();
+            }
+        }
+        if !subs.is_empty() {
+            entry["subresources"] = subs.into();
+        }
+        entry
+    })
+    .collect()
+}
+
+fn group_discovery(rows: &[Arc<KindRow>], remote: &[(String, String, Value)], group: &str, versions: &[String]) -> Value {
     let kind_of = |k: &GroupVersionKind| json!({"group": k.group, "version": k.version, "kind": k.kind});
     let versions: Vec<Value> = versions
         .iter()
@@ -321,6 +364,10 @@ fn group_discovery(rows: &[Arc<KindRow>], group: &str, versions: &[String]) -> V
                     entry
                 })
                 .collect();
+            let resources = match remote.iter().find(|(g, v, _)| g == group && v == version) {
+                Some((_, _, list)) => remote_discovery(group, version, list),
+                None => resources,
+            };
             json!({"version": version, "resources": resources, "freshness": "Current"})
         })
         .collect();

@@ -82,46 +82,49 @@ pub(crate) struct Backend {
 }
 
 /// Whom we speak TLS with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Peer {
     Kubelet,
     Pod,
+    /// Somebody with a configuration of his own, by name.
+    Named(Arc<rustls::ClientConfig>, String),
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-fn build(source: &KubeletClient) -> Result<(rustls::ClientConfig, rustls::ClientConfig), String> {
+/// A client configuration: verified by `ca` (any certificate when it is empty), with a certificate of our own when there is one.
+fn client(ca: &[u8], certificate: &[u8], key: &[u8]) -> Result<rustls::ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let any: Arc<dyn ServerCertVerifier> = Arc::new(AnyCertificate(provider.clone()));
-    let verifier: Arc<dyn ServerCertVerifier> = if source.ca.is_empty() {
-        any.clone()
+    let verifier: Arc<dyn ServerCertVerifier> = if ca.is_empty() {
+        Arc::new(AnyCertificate(provider.clone()))
     } else {
         let mut roots = RootCertStore::empty();
-        for certificate in rustls_pemfile::certs(&mut &*source.ca) {
+        for certificate in rustls_pemfile::certs(&mut &*ca) {
             roots.add(certificate.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
         }
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().map_err(|e| e.to_string())?
     };
-    let client = |verifier: Arc<dyn ServerCertVerifier>| {
-        let builder = rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
-        builder.map(|b| b.dangerous().with_custom_certificate_verifier(verifier)).map_err(|e| e.to_string())
-    };
-    let kubelet = if source.certificate.is_empty() {
-        client(verifier)?.with_no_client_auth()
-    } else {
-        let chain = rustls_pemfile::certs(&mut &*source.certificate).collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
-        let key = rustls_pemfile::private_key(&mut &*source.key).map_err(|e| e.to_string())?;
-        let key = key.ok_or("the kubelet client key holds no key")?;
-        client(verifier)?.with_client_auth_cert(chain, key).map_err(|e| e.to_string())?
-    };
-    Ok((kubelet, client(any)?.with_no_client_auth()))
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|e| e.to_string())?.dangerous().with_custom_certificate_verifier(verifier);
+    if certificate.is_empty() {
+        return Ok(builder.with_no_client_auth());
+    }
+    let chain = rustls_pemfile::certs(&mut &*certificate).collect::<Result<Vec<_>, _>>().map_err(|e| e.to_string())?;
+    let key = rustls_pemfile::private_key(&mut &*key).map_err(|e| e.to_string())?;
+    builder.with_client_auth_cert(chain, key.ok_or("the client key holds no key")?).map_err(|e| e.to_string())
+}
+
+/// The configuration towards an aggregated server: we show the front proxy's certificate.
+pub(crate) fn proxy_tls(ca: &[u8], identity: &(Vec<u8>, Vec<u8>)) -> Result<rustls::ClientConfig, String> {
+    client(ca, &identity.0, &identity.1)
 }
 
 impl Kubelets {
     /// Prepares TLS.
     pub fn new(source: &KubeletClient) -> Result<Self, String> {
-        let (kubelet, pods) = build(source)?;
+        let kubelet = client(&source.ca, &source.certificate, &source.key)?;
+        let pods = client(&[], &[], &[])?;
         let preferred = if source.preferred_address_types.is_empty() {
             ["Hostname", "InternalDNS", "InternalIP", "ExternalDNS", "ExternalIP"].map(str::to_owned).to_vec()
         } else {
@@ -157,9 +160,13 @@ impl Kubelets {
         let host = backend.host.trim_matches(['[', ']']);
         let tcp = rt::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((host, backend.port))).await??;
         tcp.set_nodelay(true)?;
-        let Some(peer) = backend.tls else { return Ok(Box::new(tcp)) };
-        let config = if peer == Peer::Kubelet { &self.kubelet } else { &self.pods };
-        let name = ServerName::try_from(host.to_owned())?;
+        let (config, name) = match &backend.tls {
+            None => return Ok(Box::new(tcp)),
+            Some(Peer::Kubelet) => (&self.kubelet, host),
+            Some(Peer::Pod) => (&self.pods, host),
+            Some(Peer::Named(config, name)) => (config, name.as_str()),
+        };
+        let name = ServerName::try_from(name.to_owned())?;
         let connecting = tokio_rustls::TlsConnector::from(config.clone()).connect(name, tcp);
         Ok(Box::new(rt::time::timeout(CONNECT_TIMEOUT, connecting).await??))
     }

@@ -3,6 +3,7 @@
 //! [`Server::start`] takes a [`Config`] whose registry has all rows and gives a [`Handle`]. Requests from sockets and from the
 //! same process ([`Handle::call`]) run through one chain ([`chain`]).
 
+mod aggregate;
 pub mod assemble;
 mod bootstrap;
 mod chain;

@@ -95,6 +95,9 @@ pub(crate) async fn handle(call: Call) -> Result<Response<Body>, Status> {
         return paths(call).await;
     }
     let info = &call.info;
+    if let Some(remote) = call.state.aggregator.find(&info.group, &info.version) {
+        return crate::aggregate::forward(call, &remote).await;
+    }
     let Some(resource) = call.state.registry.get(&info.group, &info.resource) else { return Ok(page_not_found()) };
     let row = &resource.row;
     if !row.versions.contains(&info.version) {
@@ -195,6 +198,14 @@ async fn paths(call: Call) -> Result<Response<Body>, Status> {
         _ if ["/healthz/", "/livez/", "/readyz/"].iter().any(|p| trimmed.starts_with(p)) => {
             let (root, check) = trimmed[1..].split_once('/').unwrap_or((trimmed, ""));
             Ok(health::answer(&call, &format!("/{root}"), check).await)
+        }
+        _ if trimmed.starts_with("/apis/") && trimmed.split('/').count() == 4 => {
+            let mut parts = trimmed.split('/').skip(2);
+            let (group, version) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+            match call.state.aggregator.find(group, version) {
+                Some(remote) => crate::aggregate::forward(call, &remote).await,
+                None => discovery::answer(&call, trimmed),
+            }
         }
         _ if trimmed.starts_with("/openapi/") => openapi::answer(&call, trimmed),
         _ => discovery::answer(&call, trimmed),

@@ -33,6 +33,7 @@ pub(crate) struct State {
     /// Hooks with whether they are done.
     pub hooks: RwLock<Vec<(&'static str, Arc<AtomicBool>)>>,
     pub openapi: crate::openapi::Cache,
+    pub aggregator: crate::aggregate::Aggregator,
 }
 
 /// A running server; cheap to clone.
@@ -82,6 +83,7 @@ impl Server {
             mutating: Semaphore::new(limit(config.max_mutating_requests_inflight)),
             hooks: RwLock::default(),
             openapi: crate::openapi::Cache::default(),
+            aggregator: crate::aggregate::Aggregator::default(),
             config,
         });
         let mut addresses = Vec::new();
@@ -96,6 +98,7 @@ impl Server {
         let handle = Handle { state: state.clone(), addresses };
         crate::bootstrap::start(&state);
         crate::custom::start(&state);
+        crate::aggregate::start(&state);
         hooks.into_iter().for_each(|hook| run_hook(&state, hook));
         if !state.config.compaction_interval.is_zero() {
             let (store, interval) = (state.registry.store().clone(), state.config.compaction_interval);

@@ -102,20 +102,30 @@ fn named_port(pod: &Object, name: &str) -> Option<u16> {
 
 async fn service_backend(call: &Call, target: &Target, name: &str) -> Result<Backend, Status> {
     let named = split(name)?;
-    let service = target.resource.get_object(&target.namespace, named.name).await?;
+    let (host, port) = service_endpoint(&call.state.registry, &target.namespace, named.name, named.port).await?;
+    Ok(Backend { host, port, tls: named.tls.then_some(Peer::Pod) })
+}
+
+/// A ready endpoint of a Service's port, which may be a name, a number, or empty for the only one.
+pub(crate) async fn service_endpoint(
+    registry: &registry::Registry,
+    namespace: &str,
+    name: &str,
+    port: &str,
+) -> Result<(String, u16), Status> {
+    let service = registry.need("", "services")?.get_object(namespace, name).await?;
     let all = service.get(&["spec", "ports"]).and_then(Value::as_array).cloned().unwrap_or_default();
-    let wanted = all.iter().find(|p| match named.port {
+    let wanted = all.iter().find(|p| match port {
         "" => all.len() == 1 || p["name"].as_str().unwrap_or("").is_empty(),
         text => p["name"].as_str() == Some(text) || p["port"].as_i64().map(|n| n.to_string()).as_deref() == Some(text),
     });
-    let unavailable = |why: String| Status::service_unavailable(why);
     let Some(wanted) = wanted else {
-        return Err(unavailable(format!("no service port {:?} found for service {:?}", named.port, named.name)));
+        return Err(Status::service_unavailable(format!("no service port {port:?} found for service {name:?}")));
     };
     let port_name = wanted["name"].as_str().unwrap_or("");
-    let slices = call.state.registry.need("discovery.k8s.io", "endpointslices")?.list_cached(&target.namespace).await?;
+    let slices = registry.need("discovery.k8s.io", "endpointslices")?.list_cached(namespace).await?;
     let mut found = Vec::new();
-    for slice in slices.iter().filter(|s| s.label("kubernetes.io/service-name") == Some(named.name)) {
+    for slice in slices.iter().filter(|s| s.label("kubernetes.io/service-name") == Some(name)) {
         let ports = slice.get(&["ports"]).and_then(Value::as_array);
         let port = ports.and_then(|l| l.iter().find(|p| p["name"].as_str().unwrap_or("") == port_name));
         let Some(port) = port.and_then(|p| u16::try_from(p["port"].as_i64()?).ok()) else { continue };
@@ -128,11 +138,10 @@ async fn service_backend(call: &Call, target: &Target, name: &str) -> Result<Bac
         }
     }
     if found.is_empty() {
-        return Err(unavailable(format!("no endpoints available for service {:?}", named.name)));
+        return Err(Status::service_unavailable(format!("no endpoints available for service {name:?}")));
     }
     let at = usize::try_from(rt::rand::below(found.len() as u64)).unwrap_or(0);
-    let (host, port) = found.swap_remove(at);
-    Ok(Backend { host, port, tls: named.tls.then_some(Peer::Pod) })
+    Ok(found.swap_remove(at))
 }
 
 async fn forward(call: &mut Call, target: &Target, backend: &Backend, path: &str) -> Result<Response<Body>, Status> {

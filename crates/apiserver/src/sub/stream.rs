@@ -65,7 +65,7 @@ fn pass_query(call: &Call, names: &[(&str, &str)]) -> String {
     out.join("&")
 }
 
-pub(super) fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
@@ -141,7 +141,7 @@ async fn backend_failure(answer: Response<hyper::body::Incoming>) -> Status {
 }
 
 /// Whether the client wants to upgrade, and to what.
-pub(super) fn upgrade_of(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn upgrade_of(headers: &HeaderMap) -> Option<String> {
     let connection = headers.get(header::CONNECTION)?.to_str().ok()?.to_lowercase();
     if !connection.split(',').any(|c| c.trim() == "upgrade") {
         return None;
@@ -212,7 +212,7 @@ async fn connect_admission(call: &Call, target: &Target, sub: &str, pod: &Object
 }
 
 /// Sends the request on with its upgrade headers and joins both connections when the backend agrees.
-pub(super) async fn pass_through(
+pub(crate) async fn pass_through(
     call: &mut Call,
     backend: &crate::kubelet::Backend,
     path: &str,
