@@ -12,6 +12,7 @@ pub mod flags;
 pub mod k8s;
 mod kubelet;
 pub mod logs;
+mod main_loop;
 pub mod node;
 pub mod objects;
 pub mod pod;

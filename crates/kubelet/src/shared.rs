@@ -97,6 +97,8 @@ pub struct Handle {
     pub want: Mutex<Want>,
     /// Rings when `want` has changed.
     pub wake: Notify,
+    /// Told when the worker has ended.
+    pub ended: Shutdown,
     /// What is seen.
     pub view: Mutex<View>,
 }
@@ -106,7 +108,7 @@ impl Handle {
     #[must_use]
     pub fn new(pod: Arc<Pod>, verdict: Option<Verdict>) -> Arc<Self> {
         let want = Want { pod: pod.clone(), verdict, gone: false, dirty: true, stale: false };
-        Arc::new(Self { uid: pod.uid().to_owned(), want: Mutex::new(want), wake: Notify::new(), view: Mutex::default() })
+        Arc::new(Self { uid: pod.uid().to_owned(), want: Mutex::new(want), wake: Notify::new(), ended: Shutdown::new(), view: Mutex::default() })
     }
 
     /// Changes what is wanted and rings.

@@ -199,6 +199,7 @@ impl Worker {
             objects.release(&self.handle.uid);
         }
         self.shared.pods.lock().remove(&self.handle.uid);
+        self.handle.ended.cancel();
         tracing::debug!(pod = self.pod.name(), ns = self.pod.namespace(), "pod worker ends");
     }
 

@@ -222,7 +222,13 @@ impl Worker {
         for status in &self.observed.containers {
             let count = seen.entry(&status.metadata.name).or_default();
             *count += 1;
-            if *count > 2 && status.state == ContainerState::Exited && !self.killing.contains(&status.id) {
+            // One that was made and never started is of no use once there is a newer one.
+            let over = match status.state {
+                ContainerState::Exited => *count > 2,
+                ContainerState::Created => *count > 1,
+                _ => false,
+            };
+            if over && !self.killing.contains(&status.id) {
                 old.push(status.id.clone());
             }
         }
