@@ -78,6 +78,7 @@ async fn serve(spec: &ControlPlaneSpec, store: Arc<Embedded>, shutdown: &Shutdow
         format!("--secure-port={}", address.port()),
         format!("--service-cluster-ip-range={}", spec.addresses.services),
         "--authorization-mode=Node,RBAC".to_owned(),
+        "--enable-admission-plugins=NodeRestriction".to_owned(),
         format!("--tls-cert-file={}", file("apiserver.crt")),
         format!("--tls-private-key-file={}", file("apiserver.key")),
         format!("--client-ca-file={}", file("ca.crt")),

@@ -77,6 +77,9 @@ fn dispatch(name: &str, arguments: Vec<OsString>) -> ExitCode {
         "kube-controller-manager" => report(on_executor(0, |shutdown| async move {
             exit_code(i32::from(controllers::main(arguments, shutdown).await))
         })),
+        "kube-scheduler" => report(on_executor(0, |shutdown| async move {
+            exit_code(i32::from(scheduler::main(arguments, shutdown).await))
+        })),
         name if COMPONENTS.contains(&name) => {
             eprintln!("corten: {name} does not run alone yet; `corten up` runs it as part of a cluster");
             ExitCode::from(2)

@@ -78,5 +78,9 @@ pub fn remove_cgroups(cluster: &str) -> Result<()> {
         group.kill().doing("end what is left in the cluster's cgroups")?;
         group.remove().doing("remove the cluster's cgroups")?;
     }
+    // The parent goes with its last cluster; while it has others, it stays.
+    for dir in hierarchies.group("/corten").directories() {
+        let _ = std::fs::remove_dir(dir);
+    }
     Ok(())
 }

@@ -6,6 +6,7 @@
 //! without a reason.
 
 mod cache;
+mod command;
 mod cycle;
 mod events;
 mod framework;
@@ -17,6 +18,7 @@ mod queue;
 mod resources;
 mod scheduler;
 
+pub use command::main;
 pub use framework::{Code, CycleState, Plugin, PreFilter, Points, Status};
 pub use plugins::default_plugins;
 pub use scheduler::{Options, run};
