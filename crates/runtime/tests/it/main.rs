@@ -399,5 +399,14 @@ async fn starting_takes_milliseconds() {
     // Figures for people; no assertion on time.
     println!("sandbox {sandbox_time:?}, create+start+exit median {:?}, worst {:?}", times[10], times[19]);
     println!("supervisor PSS {} kB", f.supervisor_pss(&pod));
+    let id = f.start(&pod, &container("long", &["sleep", "1000"])).await;
+    let mut times = Vec::new();
+    for _ in 0..20 {
+        let begin = Instant::now();
+        f.runtime.exec_sync(&id, &["true".to_owned()], None).await.unwrap();
+        times.push(begin.elapsed());
+    }
+    times.sort();
+    println!("exec median {:?}, worst {:?}", times[10], times[19]);
     f.close().await;
 }
