@@ -6,7 +6,7 @@ use std::path::Path;
 use node_api::ImageRunConfig;
 
 use crate::state::ImageRecord;
-use crate::unpack::digest_of;
+use crate::unpack::{Unpacked, digest_of};
 use crate::{Error, Result, Store};
 
 impl Store {
@@ -49,7 +49,8 @@ impl Store {
             self.change(|state| Ok(state.layers.remove(&diff_id)))?;
             let staging = self.stage()?;
             let inodes = fill(&staging.dir, &program)?;
-            self.commit_layer(staging, &diff_id, meta.len(), inodes)?;
+            let unpacked = Unpacked { size: meta.len(), inodes, ..Unpacked::default() };
+            self.commit_layer(staging, &diff_id, unpacked)?;
         }
         let config = ImageRunConfig {
             entrypoint: vec!["/corten".to_owned()],

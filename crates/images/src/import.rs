@@ -143,7 +143,7 @@ impl Store {
         if let Some(digest) = digest {
             check("a layer", digest, &unpacked.digest)?;
         }
-        self.commit_layer(staging, diff_id, unpacked.size, unpacked.inodes)
+        self.commit_layer(staging, diff_id, unpacked)
     }
 }
 

@@ -243,7 +243,7 @@ impl Store {
             let unpacked = unpack(Pieces { receiver, current: Bytes::new() }, &staging.dir)?;
             check("a layer", &digest, &unpacked.digest)?;
             check("a layer", &diff_id, &unpacked.diff_id)?;
-            store.commit_layer(staging, &diff_id, unpacked.size, unpacked.inodes)
+            store.commit_layer(staging, &diff_id, unpacked)
         });
         let stream = client.pull_blob_stream(from, &oci(&layer)).await;
         let mut failure = None;

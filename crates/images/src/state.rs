@@ -30,6 +30,9 @@ pub struct LayerRecord {
     pub size: u64,
     /// Files and directories.
     pub inodes: u64,
+    /// Directories its archive did not describe; the layers below do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub implicit: Vec<std::path::PathBuf>,
     /// Seconds since 1970 when it was unpacked.
     pub since: i64,
     /// Some image has it or had it; until then a pull is under way that will want it.

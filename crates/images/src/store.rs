@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::pull::Registries;
 use crate::state::{FORMAT, ImageRecord, LayerRecord, State};
+use crate::unpack::{Unpacked, inherit_directory};
 use crate::{Error, Result};
 
 /// How long a layer that no image has yet is kept for the pull that unpacked it.
@@ -183,7 +184,7 @@ impl Store {
     }
 
     /// Makes an unpacked directory the layer with this diff id; where another was faster, that one stays.
-    pub(crate) fn commit_layer(&self, mut staging: Staging, diff_id: &str, size: u64, inodes: u64) -> Result<()> {
+    pub(crate) fn commit_layer(&self, mut staging: Staging, diff_id: &str, unpacked: Unpacked) -> Result<()> {
         self.change(|state| {
             if state.layers.contains_key(diff_id) {
                 return Ok(());
@@ -198,8 +199,9 @@ impl Store {
             self.0.unsynced.store(true, Ordering::Relaxed);
             state.layers.insert(diff_id.to_owned(), LayerRecord {
                 dir: name,
-                size,
-                inodes,
+                size: unpacked.size,
+                inodes: unpacked.inodes,
+                implicit: unpacked.implicit,
                 since: now_seconds(),
                 claimed: false,
             });
@@ -242,6 +244,7 @@ impl Store {
                 return Err(Error::Unusable(format!("layer {missing} is missing")));
             }
             let now = now_seconds();
+            self.describe_implicit(state, &record.layers)?;
             for layer in &record.layers {
                 if let Some(layer) = state.layers.get_mut(layer) {
                     layer.claimed = true;
@@ -251,6 +254,27 @@ impl Store {
             state.name(id, tag, digest);
             Ok(())
         })
+    }
+
+    /// Directories that a layer's archive does not describe look as in the layers below, as they would had the archive
+    /// been unpacked on top of those. Done once for each layer, with the first image that has it.
+    fn describe_implicit(&self, state: &mut State, layers: &[String]) -> Result<()> {
+        let dir = |state: &State, layer: &String| state.layers.get(layer).map(|l| self.layers_dir().join(&l.dir));
+        for (index, layer) in layers.iter().enumerate() {
+            let implicit = match state.layers.get_mut(layer) {
+                Some(record) if !record.claimed => std::mem::take(&mut record.implicit),
+                _ => continue,
+            };
+            let Some(upper) = dir(state, layer) else { continue };
+            for path in implicit {
+                for lower in layers[..index].iter().rev().filter_map(|l| dir(state, l)) {
+                    if inherit_directory(&lower, &upper, &path)? {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// All images: id and record.

@@ -1,6 +1,6 @@
 //! A layer's archive becomes a directory for overlayfs, as a stream: nothing is kept but the files.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -55,6 +55,8 @@ pub(crate) struct Unpacked {
     pub(crate) diff_id: String,
     pub(crate) size: u64,
     pub(crate) inodes: u64,
+    /// Directories that the archive has files in but no entry for.
+    pub(crate) implicit: Vec<PathBuf>,
 }
 
 /// Unpacks an archive (plain, gzip or zstd, told by its first bytes) into `dir`. Digests are for the caller to check.
@@ -75,7 +77,8 @@ pub(crate) fn unpack(source: impl Read, dir: &Path) -> Result<Unpacked> {
     unpacker.finish();
     let (diff_id, plain) = archive.into_inner().finish().map_err(broken)?;
     let (digest, _) = plain.into_inner().finish().map_err(broken)?;
-    Ok(Unpacked { digest, diff_id, size: unpacker.size, inodes: unpacker.inodes })
+    let implicit = unpacker.implicit.into_iter().collect();
+    Ok(Unpacked { digest, diff_id, size: unpacker.size, inodes: unpacker.inodes, implicit })
 }
 
 /// A decompressor chosen by the first bytes.
@@ -148,6 +151,8 @@ struct Unpacker {
     parent: Option<(PathBuf, OwnedFd)>,
     /// Times of directories, set at the end, when nothing changes them any more.
     times: HashMap<PathBuf, i64>,
+    /// Directories made without an entry of their own.
+    implicit: BTreeSet<PathBuf>,
     size: u64,
     inodes: u64,
 }
@@ -157,7 +162,7 @@ impl Unpacker {
         let root = sys::fs::open_dir(dir)?;
         // The root's own mode, should the archive have no entry for it.
         rustix::fs::chmod(dir, Mode::from_raw_mode(0o755)).map_err(|e| Error::io("change mode of", dir, e.into()))?;
-        Ok(Self { root, dir: dir.to_owned(), parent: None, times: HashMap::new(), size: 0, inodes: 1 })
+        Ok(Self { root, dir: dir.to_owned(), parent: None, times: HashMap::new(), implicit: BTreeSet::new(), size: 0, inodes: 1 })
     }
 
     fn entry<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>) -> Result<()> {
@@ -193,7 +198,10 @@ impl Unpacker {
         {
             return again(fd);
         }
+        let missing = |p: &&Path| !p.as_os_str().is_empty() && self.dir.join(p).symlink_metadata().is_err();
+        let implicit: Vec<PathBuf> = path.ancestors().take_while(missing).map(Path::to_owned).collect();
         let fd = sys::fs::make_in_root(&self.root, path, sys::fs::Kind::Directory)?;
+        self.implicit.extend(implicit);
         let kept = again(&fd)?;
         self.parent = Some((path.to_owned(), kept));
         Ok(fd)
@@ -238,6 +246,7 @@ impl Unpacker {
                 Err(error) => return Err(fail("make directory")(error)),
             }
             self.times.insert(self.dir.join(path), attributes.mtime);
+            self.implicit.remove(path);
             return attributes.apply(&place, false);
         }
         remove_existing(parent, name, path)?;
@@ -360,6 +369,21 @@ impl Attributes {
         }
         if times { set_times(place, self.mtime).map_err(fail("set time of")) } else { Ok(()) }
     }
+}
+
+/// Gives a directory that an archive did not describe the owner, mode and attributes that `lower` has at the same
+/// path; false where it has none.
+pub(crate) fn inherit_directory(lower: &Path, upper: &Path, path: &Path) -> Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let (from, to) = (lower.join(path), upper.join(path));
+    let (Ok(meta), Ok(own)) = (from.symlink_metadata(), to.symlink_metadata()) else { return Ok(false) };
+    if !meta.is_dir() || !own.is_dir() {
+        return Ok(false);
+    }
+    let attributes =
+        Attributes { uid: meta.uid(), gid: meta.gid(), mode: meta.mode() & 0o7777, mtime: meta.mtime(), xattrs: vec![] };
+    attributes.apply(&to, true)?;
+    Ok(true)
 }
 
 fn set_times(path: &Path, mtime: i64) -> rustix::io::Result<()> {

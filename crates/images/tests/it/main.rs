@@ -16,13 +16,13 @@ fn base() -> Layer {
     let mut layer = Layer::new();
     layer.dir("etc", 0o755).file("etc/a", "one", 0o640, 5).file("etc/b", "two", 0o644, 0);
     layer.hard_link("etc/a2", "etc/a").symlink("etc/abs", "/etc/a").device("dev/null", 1, 3);
-    layer.file("bin/su", "x", 0o4755, 0).dir("gone", 0o755).file("gone/x", "x", 0o644, 0);
+    layer.dir("tmp", 0o1777).file("bin/su", "x", 0o4755, 0).dir("gone", 0o755).file("gone/x", "x", 0o644, 0);
     layer
 }
 
 fn upper() -> Layer {
     let mut layer = Layer::new();
-    layer.file("etc/.wh.b", "", 0, 0).file("gone/.wh..wh..opq", "", 0, 0).file("gone/y", "y", 0o644, 0);
+    layer.file("tmp/new", "", 0o644, 0).file("etc/.wh.b", "", 0, 0).file("gone/.wh..wh..opq", "", 0, 0).file("gone/y", "y", 0o644, 0);
     layer
 }
 
@@ -49,6 +49,8 @@ async fn layers_become_overlay_lowers() {
     assert_eq!(std::fs::metadata(low.join("bin/su")).unwrap().mode() & 0o7777, 0o4755);
     let whiteout = std::fs::symlink_metadata(high.join("etc/b")).unwrap();
     assert!(whiteout.file_type().is_char_device() && whiteout.rdev() == 0);
+    // The upper layer has a file in tmp, but says nothing of tmp itself.
+    assert_eq!(std::fs::metadata(high.join("tmp")).unwrap().mode() & 0o7777, 0o1777);
 
     let merged = dir.path().join("merged");
     std::fs::create_dir(&merged).unwrap();
