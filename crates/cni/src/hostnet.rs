@@ -204,30 +204,28 @@ pub fn detach_node(bridge: &str, node: &str) -> Result<()> {
 }
 
 /// Routes of one namespace, made equal to what is wanted: podCIDRs by node address, the service CIDR by a node.
-/// In the calling thread's namespace; routes that others made are left alone.
+/// In the calling thread's namespace; routes that others made, and those with a gateway outside of `within` (another
+/// cluster's), are left alone.
 ///
 /// # Errors
 /// When a route cannot be made or removed, for example because its gateway is not on a link.
-pub fn sync_routes(wanted: &[(IpNet, IpAddr)]) -> Result<()> {
-    sync(&mut Handle::open().context(|| "netlink".into())?, wanted)
+pub fn sync_routes(wanted: &[(IpNet, IpAddr)], within: IpNet) -> Result<()> {
+    sync(&mut Handle::open().context(|| "netlink".into())?, wanted, within)
 }
 
 /// [`sync_routes`] in another namespace.
 ///
 /// # Errors
 /// As there.
-pub fn sync_routes_in(netns: &Path, wanted: &[(IpNet, IpAddr)]) -> Result<()> {
+pub fn sync_routes_in(netns: &Path, wanted: &[(IpNet, IpAddr)], within: IpNet) -> Result<()> {
     let ns = NetNs::open(netns).context(|| "the namespace".into())?;
-    sync(&mut Handle::open_in(&ns).context(|| "netlink".into())?, wanted)
+    sync(&mut Handle::open_in(&ns).context(|| "netlink".into())?, wanted, within)
 }
 
-fn sync(handle: &mut Handle, wanted: &[(IpNet, IpAddr)]) -> Result<()> {
-    let present: Vec<Route> = handle
-        .routes(None)
-        .context(|| "listing routes".into())?
-        .into_iter()
-        .filter(|r| r.protocol == PROTOCOL)
-        .collect();
+fn sync(handle: &mut Handle, wanted: &[(IpNet, IpAddr)], within: IpNet) -> Result<()> {
+    let ours = |r: &Route| r.protocol == PROTOCOL && r.gateway.is_some_and(|gateway| within.contains(&gateway));
+    let present: Vec<Route> =
+        handle.routes(None).context(|| "listing routes".into())?.into_iter().filter(ours).collect();
     for (dst, via) in wanted {
         if !present.iter().any(|r| r.dst == dst.trunc() && r.gateway == Some(*via)) {
             let mut route = Route::to(dst.trunc()).via(*via);

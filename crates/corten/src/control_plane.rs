@@ -139,7 +139,13 @@ async fn host_routes(spec: ControlPlaneSpec, server: Handle, shutdown: Shutdown)
         tracing::warn!(error = error.chain(), "cannot make what cluster DNS needs");
     }
     let factory = Factory::new(client);
-    let follow = routes::follow(factory.clone(), None, Some(spec.addresses.services), shutdown.clone());
+    let follow = routes::follow(
+        factory.clone(),
+        None,
+        Some(spec.addresses.services),
+        spec.addresses.gateway.trunc(),
+        shutdown.clone(),
+    );
     factory.start(&shutdown);
     follow.await;
 }

@@ -32,7 +32,13 @@ fn wanted(nodes: &[Arc<Node>], own: Option<&str>, services: Option<IpNet>) -> Ve
 }
 
 /// Keeps the routes of this network namespace as the Nodes say, until told to stop.
-pub(crate) async fn follow(factory: Factory, own: Option<String>, services: Option<IpNet>, shutdown: Shutdown) {
+pub(crate) async fn follow(
+    factory: Factory,
+    own: Option<String>,
+    services: Option<IpNet>,
+    nodes_net: IpNet,
+    shutdown: Shutdown,
+) {
     let nodes = factory.informer::<Node>();
     let changed = Arc::new(Notify::new());
     let wake = changed.clone();
@@ -44,7 +50,7 @@ pub(crate) async fn follow(factory: Factory, own: Option<String>, services: Opti
             let routes = wanted(&nodes.cache().list(), own.as_deref(), services);
             if last.as_ref() != Some(&routes) {
                 let apply = routes.clone();
-                match rt::spawn_blocking(move || cni::hostnet::sync_routes(&apply)).await {
+                match rt::spawn_blocking(move || cni::hostnet::sync_routes(&apply, nodes_net)).await {
                     Ok(Ok(())) => last = Some(routes),
                     Ok(Err(error)) => tracing::warn!(%error, "cannot set the routes to pods"),
                     Err(error) => tracing::warn!(%error, "setting the routes to pods was cut off"),

@@ -60,10 +60,11 @@ fn nodes_reach_the_host_and_everything_goes_again() {
         ("10.78.1.0/24".parse().unwrap(), "10.77.0.2".parse().unwrap()),
         ("10.78.2.0/24".parse().unwrap(), "10.77.0.3".parse().unwrap()),
     ];
-    host.run(|| sync_routes(&routes)).unwrap().unwrap();
-    sync_routes_in(&paths[0], &routes[1..]).unwrap();
+    let nodes_net: IpNet = "10.77.0.0/24".parse().unwrap();
+    host.run(|| sync_routes(&routes, nodes_net)).unwrap().unwrap();
+    sync_routes_in(&paths[0], &routes[1..], nodes_net).unwrap();
     assert!(sh(&host, "ip route").contains("10.78.2.0/24 via 10.77.0.3 dev ct0"));
-    host.run(|| sync_routes(&routes[..1])).unwrap().unwrap();
+    host.run(|| sync_routes(&routes[..1], nodes_net)).unwrap().unwrap();
     assert!(!sh(&host, "ip route").contains("10.78.2.0/24"));
     let forward = sh(&host, "nft list chain ip filter FORWARD");
     assert_eq!(forward.matches("comment \"corten ct0\"").count(), 2, "{forward}");

@@ -9,7 +9,8 @@ use rt::sync::mpsc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
 use super::{DEPTH, Out, Source};
 
@@ -88,7 +89,9 @@ where
                 return;
             }
         }
-        let _ = sink.send(Message::Close(None)).await;
+        // A close without a code reads as an error to clients.
+        let normal = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        let _ = sink.send(Message::Close(Some(normal))).await;
         // The peer answers the close, which ends the reading side; a silent peer must not hold us.
         rt::time::sleep(std::time::Duration::from_secs(2)).await;
     };

@@ -146,9 +146,9 @@ impl Cluster {
         let routes = [(w.net("10.78.1.0/24"), w.ip("10.77.0.2")), (w.net("10.78.2.0/24"), w.ip("10.77.0.3"))];
         let mut of_host = routes.to_vec();
         of_host.push((w.net("10.96.0.0/16"), w.ip("10.77.0.2")));
-        host.run(|| hostnet::sync_routes(&of_host)).unwrap().unwrap();
-        hostnet::sync_routes_in(&nodes[0].path, &routes[1..]).unwrap();
-        hostnet::sync_routes_in(&nodes[1].path, &routes[..1]).unwrap();
+        host.run(|| hostnet::sync_routes(&of_host, w.net("10.77.0.0/24"))).unwrap().unwrap();
+        hostnet::sync_routes_in(&nodes[0].path, &routes[1..], w.net("10.77.0.0/24")).unwrap();
+        hostnet::sync_routes_in(&nodes[1].path, &routes[..1], w.net("10.77.0.0/24")).unwrap();
         let mut cluster = Self { host, outside, nodes, pods: Vec::new(), w, _dir: dir };
         for (name, node) in [("a1", 0), ("a2", 0), ("b1", 1)] {
             cluster.pod(name, node);
