@@ -196,13 +196,14 @@ async fn upkeep(shared: Arc<Shared>) {
     let shutdown = shared.shutdown.clone();
     let work = async {
         let mut last_images = rt::time::Instant::now();
+        let mut unused = worker::Unused::default();
         loop {
             rt::time::sleep(LOG_CHECK).await;
             shared.cgroups.share(&shared.active_pods());
             rotate_logs(&shared).await;
             if last_images.elapsed() >= IMAGE_CHECK {
                 last_images = rt::time::Instant::now();
-                if let Err(error) = worker::image_gc(&shared).await {
+                if let Err(error) = worker::image_gc(&shared, &mut unused).await {
                     tracing::warn!(error = error.chain(), "cannot collect unused images");
                 }
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use client::{Client, PatchKind};
 use parking_lot::Mutex;
-use rt::sync::{Semaphore, watch};
+use rt::sync::{Notify, Semaphore, watch};
 use rt::{Backoff, HashMap, Shutdown};
 use serde_json::{Map, Value, json};
 
@@ -14,6 +14,8 @@ use crate::pod::conditions::OWNED;
 
 /// How many status writes are under way at a time.
 const PARALLEL: usize = 8;
+/// How long the first steps of a pod may wait for the next one.
+const GATHER: Duration = Duration::from_millis(150);
 
 /// The API object a status is written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +35,9 @@ struct Entry {
     base: Value,
     version: u64,
     writing: bool,
+    /// There is news that must not wait.
+    urgent: bool,
+    ring: Arc<Notify>,
     written: watch::Sender<u64>,
 }
 
@@ -68,6 +73,8 @@ impl Statuses {
             base: base(),
             version: 0,
             writing: false,
+            urgent: false,
+            ring: Arc::new(Notify::new()),
             written: watch::Sender::new(0),
         });
         let moved = entry.target != target;
@@ -81,8 +88,12 @@ impl Statuses {
         if *entry.latest == status && !moved {
             return false;
         }
+        entry.urgent |= urgent(&status);
         entry.latest = Arc::new(status);
         entry.version += 1;
+        if entry.urgent {
+            entry.ring.notify_one();
+        }
         if entry.target.is_some() && self.client.is_some() && !entry.writing {
             entry.writing = true;
             let (me, shutdown) = (self.clone(), self.shutdown.clone());
@@ -94,9 +105,13 @@ impl Statuses {
     /// Waits until the status set last has been written (or can never be).
     pub async fn flushed(&self, uid: &str) {
         let (mut written, version) = {
-            let entries = self.entries.lock();
-            match entries.get(uid).filter(|e| e.target.is_some() && self.client.is_some()) {
-                Some(entry) => (entry.written.subscribe(), entry.version),
+            let mut entries = self.entries.lock();
+            match entries.get_mut(uid).filter(|e| e.target.is_some() && self.client.is_some()) {
+                Some(entry) => {
+                    entry.urgent = true;
+                    entry.ring.notify_one();
+                    (entry.written.subscribe(), entry.version)
+                }
                 None => return,
             }
         };
@@ -112,6 +127,7 @@ impl Statuses {
     async fn write(self: Arc<Self>, uid: String) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10)).with_jitter(0.2);
         loop {
+            self.gather(&uid).await;
             let Ok(_permit) = self.permits.acquire().await else { return };
             let Some((target, patch, version)) = self.next(&uid) else { return };
             let Some(patch) = patch else {
@@ -140,6 +156,18 @@ impl Statuses {
         }
     }
 
+    /// Waits a moment for more, unless there is news that must not wait: a pod that starts at once is told of once.
+    async fn gather(&self, uid: &str) {
+        let ring = match self.entries.lock().get(uid) {
+            Some(entry) if !entry.urgent && *entry.written.borrow() < entry.version => entry.ring.clone(),
+            _ => return,
+        };
+        rt::select! {
+            () = ring.notified() => {}
+            () = rt::time::sleep(GATHER) => {}
+        }
+    }
+
     /// What to write next; `None` ends the writer. The inner `None` means that nothing differs.
     fn next(&self, uid: &str) -> Option<(Target, Option<Value>, u64)> {
         let mut entries = self.entries.lock();
@@ -148,6 +176,7 @@ impl Statuses {
             entry.writing = false;
             return None;
         }
+        entry.urgent = false;
         let target = entry.target.clone()?;
         let wanted = serde_json::to_value(&*entry.latest).unwrap_or_default();
         Some((target.clone(), patch(&entry.base, &wanted, &target.uid), entry.version))
@@ -162,6 +191,15 @@ impl Statuses {
             entry.written.send_replace(version);
         }
     }
+}
+
+/// Whether a status is more than a step on the way to running.
+fn urgent(status: &PodStatus) -> bool {
+    let starting = |reason: Option<&str>| matches!(reason, None | Some("ContainerCreating" | "PodInitializing"));
+    let all = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+    let mut states = all.filter_map(|c| c.state.as_ref());
+    status.phase.as_deref() != Some("Pending")
+        || states.any(|s| s.waiting.as_ref().is_some_and(|w| !starting(w.reason.as_deref())))
 }
 
 /// The strategic merge patch from one status to another; `None` where they agree. Conditions of others are left alone.

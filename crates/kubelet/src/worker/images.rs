@@ -214,21 +214,30 @@ fn matches(registry: &str, image: &str) -> Option<usize> {
     (hosts_fit && image_path.starts_with(path)).then_some(plain.len())
 }
 
-/// Removes images nobody uses while the disk is fuller than allowed, the oldest-unused first being unknown: the largest.
-pub async fn image_gc(shared: &Arc<Shared>) -> node_api::Result<()> {
-    let infos = shared.images.image_fs_info().await?;
-    let Some(info) = infos.first().filter(|i| i.capacity_bytes > 0) else { return Ok(()) };
-    let used = 100 - info.available_bytes * 100 / info.capacity_bytes;
-    if used < u64::from(shared.config.image_gc_high) {
-        return Ok(());
-    }
-    let goal = info.capacity_bytes / 100 * u64::from(100 - shared.config.image_gc_low.min(100));
-    let mut to_free = goal.saturating_sub(info.available_bytes);
+/// How long an image must have been out of use before it may go, as upstream's `imageMinimumGCAge`.
+const MIN_UNUSED: std::time::Duration = std::time::Duration::from_secs(120);
+
+/// Since when images are not used, by id.
+pub type Unused = rt::HashMap<String, rt::time::Instant>;
+
+/// Removes images nobody uses while the disk is fuller than allowed, the longest unused first.
+pub async fn image_gc(shared: &Arc<Shared>, unused: &mut Unused) -> node_api::Result<()> {
     let containers = shared.runtime.list_containers(&node_api::ContainerFilter::default()).await?;
     let used: BTreeSet<&str> = containers.iter().flat_map(|c| [c.image_id.as_str(), c.image.image.as_str()]).collect();
     let mut images = shared.images.list_images(None).await?;
     images.retain(|i| !i.pinned && !used.contains(i.id.as_str()) && !i.repo_tags.iter().any(|t| used.contains(t.as_str())));
-    images.sort_by_key(|i| std::cmp::Reverse(i.size));
+    let now = rt::time::Instant::now();
+    unused.retain(|id, _| images.iter().any(|i| i.id == *id));
+    for image in &images {
+        unused.entry(image.id.clone()).or_insert(now);
+    }
+    let infos = shared.images.image_fs_info().await?;
+    let Some(mut to_free) = infos.first().and_then(|i| excess(&i.mountpoint, shared.config.image_gc_high, shared.config.image_gc_low))
+    else {
+        return Ok(());
+    };
+    images.retain(|i| unused.get(&i.id).is_some_and(|since| now.duration_since(*since) >= MIN_UNUSED));
+    images.sort_by_key(|i| unused.get(&i.id).copied());
     for image in images {
         if to_free == 0 {
             break;
@@ -239,6 +248,16 @@ pub async fn image_gc(shared: &Arc<Shared>) -> node_api::Result<()> {
         to_free = to_free.saturating_sub(image.size);
     }
     Ok(())
+}
+
+/// How many bytes too many are used, where the use is above `high` percent: down to `low`. Counted as `df` counts, so that
+/// blocks kept for root, or lent by a thin pool, are not taken for images.
+fn excess(mountpoint: &str, high: u8, low: u8) -> Option<u64> {
+    let fs = rustix::fs::statvfs(mountpoint).ok()?;
+    let used = fs.f_blocks.saturating_sub(fs.f_bfree) * fs.f_frsize;
+    let all = used + fs.f_bavail * fs.f_frsize;
+    let percent = |p: u8| all / 100 * u64::from(p.min(100));
+    (all > 0 && used > percent(high)).then(|| used - percent(low))
 }
 
 #[cfg(test)]

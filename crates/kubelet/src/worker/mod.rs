@@ -32,7 +32,7 @@ use crate::pod::observed::Observed;
 use crate::pod::status::{Verdict, Waiting};
 use crate::shared::{Handle, Shared};
 
-pub use images::image_gc;
+pub use images::{Unused, image_gc};
 pub use step::go_duration;
 
 /// What an operation reports when it is over.
