@@ -1,3 +1,150 @@
 //! Measures DESIGN's budgets.
+//!
+//! Everything is measured from outside, as a user would: the release binary, the API over TLS, `/proc`. Upstream's
+//! components run beside it, one after the other, when `--upstream-bin` names them. Numbers are printed, never asserted.
 
-fn main() {}
+mod load;
+mod node;
+mod process;
+mod start;
+mod stats;
+mod subject;
+mod table;
+mod upstream;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use subject::Subject;
+use table::{Measured, Table};
+
+/// Measures the budgets of DESIGN and prints them as a table.
+#[derive(Debug, Parser)]
+#[command(name = "bench", version)]
+pub(crate) struct Options {
+    /// The release binary of Corten.
+    #[arg(long, env = "CORTEN_BIN", default_value = default_binary())]
+    binary: PathBuf,
+    /// Folder of upstream's etcd, kube-apiserver, kube-controller-manager and kube-scheduler, to measure them too.
+    #[arg(long)]
+    upstream_bin: Option<PathBuf>,
+    /// Measure only these (see the names in the table); may be repeated.
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Seconds over which idle processes are watched.
+    #[arg(long, default_value_t = 60)]
+    idle_seconds: u64,
+    /// Pods created through the API.
+    #[arg(long, default_value_t = 20_000)]
+    pods: usize,
+    /// Connections of the load.
+    #[arg(long, default_value_t = 32)]
+    connections: usize,
+}
+
+fn default_binary() -> &'static str {
+    match std::env::consts::ARCH {
+        "aarch64" => "target/aarch64-unknown-linux-gnu/release/corten",
+        _ => "target/x86_64-unknown-linux-gnu/release/corten",
+    }
+}
+
+impl Options {
+    /// Whether any of these is to be measured.
+    fn wants(&self, names: &[&str]) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| names.contains(&only.as_str()))
+    }
+
+    fn idle(&self) -> Duration {
+        Duration::from_secs(self.idle_seconds)
+    }
+}
+
+/// Says on standard error what goes on.
+pub(crate) fn note(what: impl std::fmt::Display) {
+    eprintln!("bench: {what}");
+}
+
+async fn corten(options: &Options, table: &mut Table) -> Result<()> {
+    let binary = options.binary.canonicalize().with_context(|| format!("find {}", options.binary.display()))?;
+    let mut measured = Measured::default();
+    measured.set("size", start::size(&[&binary])?);
+    if options.wants(&["api-ready", "node-ready"]) {
+        note("corten: start");
+        start::corten(&binary, &mut measured).await?;
+    }
+    if options.wants(&["idle-control-plane", "idle-node", "idle-cpu"]) || options.wants(&node::NAMES) {
+        let cluster = start::cluster(&binary)?;
+        if options.wants(&["idle-control-plane", "idle-node", "idle-cpu"]) {
+            note("corten: idle");
+            process::idle_cluster(&cluster, options.idle(), &mut measured).await?;
+        }
+        if options.wants(&node::NAMES) {
+            note("corten: pods");
+            node::measure(&cluster, options, &mut measured).await?;
+        }
+        cluster.down()?;
+    }
+    if options.wants(&load::NAMES) {
+        note("corten: API");
+        let cluster = start::cluster(&binary)?;
+        load::measure(&Subject::of_cluster(&cluster)?, options, &mut measured).await?;
+        cluster.down()?;
+    }
+    table.corten = measured;
+    Ok(())
+}
+
+async fn upstream(options: &Options, table: &mut Table) -> Result<()> {
+    let Some(dir) = &options.upstream_bin else { return Ok(()) };
+    let mut measured = Measured::default();
+    if let Some(bytes) = upstream::size(dir)? {
+        measured.set("size", bytes);
+    }
+    let wanted = ["api-ready", "idle-control-plane", "idle-cpu"];
+    if options.wants(&wanted) || options.wants(&load::NAMES) {
+        note("upstream: start");
+        let control_plane = upstream::ControlPlane::start(dir, &mut measured).await?;
+        if options.wants(&wanted) {
+            note("upstream: idle");
+            process::idle_processes(&control_plane.all(), options.idle(), &mut measured).await?;
+        }
+        if options.wants(&load::NAMES) {
+            note("upstream: API");
+            load::measure(&control_plane.subject(), options, &mut measured).await?;
+        }
+    }
+    table.upstream = measured;
+    Ok(())
+}
+
+async fn run(options: &Options) -> Result<()> {
+    let mut table = Table::default();
+    let done = async {
+        corten(options, &mut table).await.context("measure Corten")?;
+        upstream(options, &mut table).await.context("measure upstream")
+    }
+    .await;
+    // What was measured before a failure is worth having.
+    let text = if options.json { table.json(&options.only)? } else { table.markdown(&options.only) };
+    println!("{text}");
+    done
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(&Options::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -182,12 +182,24 @@ async fn a_cluster_works_survives_kills_and_leaves_nothing() {
     let worked = first_minutes(&cluster).await;
     if worked.is_err() {
         show_logs(&cluster);
+        show_pods(&cluster).await;
     }
     let ended = cluster.down();
     worked.expect("use the cluster");
     ended.expect("end the cluster");
     let left = machine::traces(&state).expect("look at the machine");
     assert!(left.is_empty(), "left behind:\n{}", left.join("\n"));
+}
+
+/// What is known of the pods, which go with the cluster.
+async fn show_pods(cluster: &Cluster) {
+    let Ok(client) = cluster.client() else { return };
+    let Ok(pods) = client.list::<Pod>("", &ListParams::default()).await else { return };
+    for pod in pods.items {
+        let status = serde_json::to_string(&pod.status).unwrap_or_default();
+        eprintln!("== pod {}: {status}", pod.key());
+        eprintln!("{}", log(&client, pod.name()).await.unwrap_or_default());
+    }
 }
 
 /// The ends of the cluster's logs, which go with it.
