@@ -325,7 +325,6 @@ pub async fn start(flags: &Flags, mut extras: Extras, shutdown: Shutdown) -> Res
         optional("--proxy-client-cert-file", flags.proxy_client_cert_file.as_ref())?,
         optional("--proxy-client-key-file", flags.proxy_client_key_file.as_ref())?,
     );
-    config.client_authentication = client_authentication(flags)?;
     config.request_timeout = duration(&flags.request_timeout).map_err(RunError::Flags)?;
     config.min_request_timeout = std::time::Duration::from_secs(flags.min_request_timeout);
     config.max_requests_inflight = flags.max_requests_inflight;
@@ -346,28 +345,6 @@ fn publish_trust(config: &mut Config, trust: Trust, edit: Arc<dyn Edit>) {
             async move { trust.publish(&*edit).await }.boxed()
         }),
     });
-}
-
-/// What aggregated servers are told of our CAs and headers.
-fn client_authentication(flags: &Flags) -> Result<std::collections::BTreeMap<String, String>, RunError> {
-    let mut data = std::collections::BTreeMap::new();
-    if let Some(path) = &flags.client_ca_file {
-        data.insert("client-ca-file".into(), read_text("--client-ca-file", path)?);
-    }
-    if let Some(path) = &flags.requestheader_client_ca_file {
-        data.insert("requestheader-client-ca-file".into(), read_text("--requestheader-client-ca-file", path)?);
-        let lists = [
-            ("requestheader-allowed-names", &flags.requestheader_allowed_names),
-            ("requestheader-username-headers", &flags.requestheader_username_headers),
-            ("requestheader-uid-headers", &flags.requestheader_uid_headers),
-            ("requestheader-group-headers", &flags.requestheader_group_headers),
-            ("requestheader-extra-headers-prefix", &flags.requestheader_extra_headers_prefix),
-        ];
-        for (key, list) in lists {
-            data.insert(key.into(), serde_json::json!(list).to_string());
-        }
-    }
-    Ok(data)
 }
 
 fn post_start(config: &mut Config, modes: &[Mode], edit: &Arc<dyn Edit>, authorizers: &Arc<Authorizers>) {

@@ -22,12 +22,6 @@ pub(crate) fn start(state: &Arc<State>) {
     hook(state, "scheduling/bootstrap-system-priority-classes", registry.clone(), |access| {
         priority_classes(access).boxed()
     });
-    let data = state.config.client_authentication.clone();
-    if !data.is_empty() {
-        hook(state, "start-cluster-authentication-info-controller", registry.clone(), move |access| {
-            client_authentication(access, json!(data)).boxed()
-        });
-    }
     let wanted = Wanted::new(&state.config);
     if let Some(wanted) = wanted {
         hook(state, "bootstrap-controller", registry, move |access| kubernetes_service(access, wanted.clone()).boxed());
@@ -80,16 +74,6 @@ async fn priority_classes(access: Access) -> Result<(), Status> {
         ensure(&access, &gvr, object(wanted)).await?;
     }
     Ok(())
-}
-
-async fn client_authentication(access: Access, data: Value) -> Result<(), Status> {
-    namespaces(access.clone()).await?;
-    let wanted = json!({
-        "apiVersion": "v1", "kind": "ConfigMap",
-        "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
-        "data": data,
-    });
-    replace(&access, &GroupVersionResource::new("", "v1", "configmaps"), object(wanted), "data").await
 }
 
 /// What the `kubernetes` Service shall be.

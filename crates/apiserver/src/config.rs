@@ -49,9 +49,6 @@ pub struct Config {
     pub kubelet: KubeletClient,
     /// PEM of certificate and key that we show to aggregated servers; empty for none.
     pub proxy_client: (Vec<u8>, Vec<u8>),
-    /// Data of the ConfigMap `kube-system/extension-apiserver-authentication`, by which aggregated servers and upstream's
-    /// components learn whom to trust; empty makes none.
-    pub client_authentication: std::collections::BTreeMap<String, String>,
     /// The address that the `kubernetes` Service's endpoint has; `None` keeps that Service unmanaged.
     pub advertise: Option<SocketAddr>,
     /// The `kubernetes` Service's cluster IP: the first of the service range.
@@ -104,7 +101,6 @@ impl Config {
             listen: Vec::new(),
             kubelet: KubeletClient::default(),
             proxy_client: Default::default(),
-            client_authentication: Default::default(),
             advertise: None,
             kubernetes_service_ip: None,
             service_cidrs: Vec::new(),

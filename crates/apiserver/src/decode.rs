@@ -110,10 +110,7 @@ pub(crate) fn object(
         Some(custom) => {
             let mut decoded = match media {
                 Media::Json => codec::decode_untyped_json(bytes).map_err(|e| unreadable(kind, &e))?,
-                Media::Yaml => {
-                    let json = codec::yaml_to_json(bytes).map_err(|e| unreadable(kind, &e))?;
-                    codec::decode_untyped_json(&json).map_err(|e| unreadable(kind, &e))?
-                }
+                Media::Yaml => codec::decode_untyped_yaml(bytes).map_err(|e| unreadable(kind, &e))?,
                 Media::Protobuf => {
                     return Err(Status::unsupported_media_type(media.content_type(), &ACCEPTED[..2]));
                 }

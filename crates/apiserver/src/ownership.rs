@@ -158,8 +158,7 @@ impl Applied {
         warnings: &Warnings,
     ) -> Result<Self, Status> {
         let unreadable = |e: &dyn std::fmt::Display| Status::bad_request(format!("error decoding YAML: {e}"));
-        let json = schema::codec::yaml_to_json(body).map_err(|e| unreadable(&e))?;
-        let decoded = schema::codec::decode_untyped_json(&json).map_err(|e| unreadable(&e))?;
+        let decoded = schema::codec::decode_untyped_yaml(body).map_err(|e| unreadable(&e))?;
         let mut patch = decoded.object;
         let gvk = &target.gvk;
         if patch.api_version().is_empty() || patch.kind().is_empty() {
