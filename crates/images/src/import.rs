@@ -103,7 +103,7 @@ impl Store {
         let reference = name.as_deref().map(parse).transpose()?;
         let tag = reference.as_ref().filter(|r| r.digest().is_none()).map(canonical);
         let digest = reference.as_ref().map(|r| format!("{}@{}", repository_name(r), descriptor.digest));
-        let record = ImageRecord { layers: diff_ids, config: parsed.run_config(), ..ImageRecord::default() };
+        let record = imported(diff_ids, &parsed);
         self.put(&id, record, tag.clone(), digest)?;
         Ok(Imported { id: format!("sha256:{id}"), name: tag.or(name) })
     }
@@ -119,18 +119,18 @@ impl Store {
             self.import_layer(archive, layer, None, diff_id)?;
         }
         let id = hex(&digest_of(&text))?;
-        let record = ImageRecord { layers: diff_ids, config: parsed.run_config(), ..ImageRecord::default() };
+        let record = imported(diff_ids, &parsed);
         let tags = image.repo_tags.clone().unwrap_or_default();
-        let mut imported = Vec::new();
+        let mut named = Vec::new();
         for tag in &tags {
             let tag = canonical(&parse(tag)?);
             self.put(&id, record.clone(), Some(tag.clone()), None)?;
-            imported.push(Imported { id: format!("sha256:{id}"), name: Some(tag) });
+            named.push(Imported { id: format!("sha256:{id}"), name: Some(tag) });
         }
         if tags.is_empty() {
             return Err(Error::Unusable("the archive gives its image no name".into()));
         }
-        Ok(imported)
+        Ok(named)
     }
 
     fn import_layer(&self, archive: &mut Archive, path: &str, digest: Option<&str>, diff_id: &str) -> Result<()> {
@@ -145,6 +145,12 @@ impl Store {
         }
         self.commit_layer(staging, diff_id, unpacked)
     }
+}
+
+/// Imported images are pinned, as k3s does: where images come from files there mostly is no registry to get them from
+/// again after a garbage collection.
+fn imported(layers: Vec<String>, config: &Config) -> ImageRecord {
+    ImageRecord { layers, config: config.run_config(), pinned: true, ..ImageRecord::default() }
 }
 
 pub(crate) fn check(what: &'static str, expected: &str, actual: &str) -> Result<()> {

@@ -51,7 +51,7 @@ pub struct ImageRecord {
     pub layers: Vec<String>,
     /// How to run it.
     pub config: ImageRunConfig,
-    /// Never collected.
+    /// Never collected: built in, or imported from a file.
     pub pinned: bool,
     /// Seconds since 1970 when it was stored or last given to a container.
     pub last_used: i64,

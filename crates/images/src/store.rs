@@ -250,7 +250,10 @@ impl Store {
                     layer.claimed = true;
                 }
             }
-            state.images.entry(id.to_owned()).or_insert(record).last_used = now;
+            let pinned = record.pinned;
+            let image = state.images.entry(id.to_owned()).or_insert(record);
+            image.last_used = now;
+            image.pinned |= pinned;
             state.name(id, tag, digest);
             Ok(())
         })
@@ -329,8 +332,8 @@ impl Store {
                 record.digests.retain(|d| *d != name);
                 if record.tags.is_empty() {
                     record.digests.clear();
+                    record.pinned = false;
                 }
-                record.pinned = false;
             }
             Ok(())
         })?;
