@@ -36,6 +36,8 @@ static DEFINITION: Standard = Standard {
 
 static API_SERVICE: Standard = Standard {
     rules: rules::apiextensions::api_service::RULES,
+    // The name is `version.group`, and the core group has no name.
+    name: registry::names::path_segment,
     status: true,
     prepare_create: |_, service| {
         service.body.insert("status".into(), json!({}));
