@@ -39,6 +39,9 @@ entries! {
     "statefulset-controller", "statefulset-controller", "statefulset-controller", true, workload::statefulset::run;
     "daemonset-controller", "daemon-set-controller", "daemonset-controller", true, workload::daemonset::run;
     "job-controller", "job-controller", "job-controller", true, workload::job::run;
+    "cronjob-controller", "cronjob-controller", "cronjob-controller", true, workload::cronjob::run;
+    "ttl-after-finished-controller", "ttl-after-finished-controller", "ttl-after-finished-controller", true, workload::ttl_after_finished::run;
+    "disruption-controller", "disruption-controller", "controllermanager", true, workload::disruption::run;
     "endpointslice-controller", "endpointslice-controller", "endpoint-slice-controller", true, network::endpointslice::run;
     "endpoints-controller", "endpoint-controller", "endpoint-controller", true, network::endpoints::run;
     "namespace-controller", "namespace-controller", "namespace-controller", true, cluster::namespace::run;

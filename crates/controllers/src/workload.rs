@@ -1,8 +1,10 @@
 //! Controllers that make pods.
 
 
+pub(crate) mod cronjob;
 pub(crate) mod daemonset;
 pub(crate) mod deployment;
+pub(crate) mod disruption;
 pub(crate) mod history;
 pub(crate) mod job;
 pub(crate) mod pod_control;
@@ -11,3 +13,4 @@ pub(crate) mod replicaset;
 pub(crate) mod replicationcontroller;
 pub(crate) mod share;
 pub(crate) mod statefulset;
+pub(crate) mod ttl_after_finished;
