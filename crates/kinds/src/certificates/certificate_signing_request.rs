@@ -24,7 +24,7 @@ pub fn row() -> KindRow {
     KindRow::new(GROUP, "v1", "CertificateSigningRequest", "certificatesigningrequests", REQUEST.main())
         .cluster_scoped()
         .short(&["csr"])
-        .status(REQUEST.part(&["status"], &["labels", "annotations"], keep_decisions))
+        .status(REQUEST.part(&["status"], &[], keep_decisions))
         .sub("approval", Verbs::STATUS, None, Sub::Object(REQUEST.part(&["status"], &[], keep_certificate)))
 }
 
@@ -67,6 +67,23 @@ fn keep_decisions(request: &mut Object, old: &Object) {
     } else {
         request.set(&["status", "conditions"], conditions.into());
     }
+    date_conditions(request, old);
+}
+
+/// A condition that comes without times gets them: of its last change, if nothing but the words changed, else of now.
+fn date_conditions(request: &mut Object, old: &Object) {
+    let now = Value::from(meta::time::format_seconds(rt::time::now()));
+    let before = list(old, &["status", "conditions"]).to_vec();
+    let conditions = request.status_mut().get_mut("conditions").and_then(Value::as_array_mut);
+    for condition in conditions.into_iter().flatten() {
+        let same = before.iter().find(|b| b.get("type") == condition.get("type") && b.get("status") == condition.get("status"));
+        let changed = same.and_then(|b| b.get("lastTransitionTime")).filter(|t| t.is_string()).unwrap_or(&now).clone();
+        for (field, value) in [("lastTransitionTime", changed), ("lastUpdateTime", now.clone())] {
+            if str_in(condition, field).is_empty() {
+                condition[field] = value;
+            }
+        }
+    }
 }
 
 /// The approval endpoint may not issue.
@@ -77,6 +94,7 @@ fn keep_certificate(request: &mut Object, old: &Object) {
             request.remove(&["status", "certificate"]);
         }
     }
+    date_conditions(request, old);
 }
 
 fn condition(request: &Object) -> String {
