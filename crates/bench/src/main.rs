@@ -72,76 +72,79 @@ pub(crate) fn note(what: impl std::fmt::Display) {
     eprintln!("bench: {what}");
 }
 
-async fn corten(options: &Options, table: &mut Table) -> Result<()> {
+/// Notes a failure and goes on: what else can be measured is worth having.
+pub(crate) fn attempt(what: &str, result: Result<()>, failed: &mut bool) {
+    if let Err(error) = result {
+        note(format!("{what}: {error:#}"));
+        *failed = true;
+    }
+}
+
+async fn corten(options: &Options, measured: &mut Measured, failed: &mut bool) -> Result<()> {
     let binary = options.binary.canonicalize().with_context(|| format!("find {}", options.binary.display()))?;
-    let mut measured = Measured::default();
     measured.set("size", start::size(&[&binary])?);
     if options.wants(&["api-ready", "node-ready"]) {
         note("corten: start");
-        start::corten(&binary, &mut measured).await?;
+        attempt("start", start::corten(&binary, measured), failed);
     }
-    if options.wants(&["idle-control-plane", "idle-node", "idle-cpu"]) || options.wants(&node::NAMES) {
+    let idle = options.wants(&["idle-control-plane", "idle-node", "idle-cpu"]);
+    if idle || options.wants(&node::NAMES) {
         let cluster = start::cluster(&binary)?;
-        if options.wants(&["idle-control-plane", "idle-node", "idle-cpu"]) {
+        if idle {
             note("corten: idle");
-            process::idle_cluster(&cluster, options.idle(), &mut measured).await?;
+            attempt("idle", process::idle_cluster(&cluster, options.idle(), measured).await, failed);
         }
         if options.wants(&node::NAMES) {
             note("corten: pods");
-            node::measure(&cluster, options, &mut measured).await?;
+            node::measure(&cluster, options, measured, failed).await?;
         }
         cluster.down()?;
     }
     if options.wants(&load::NAMES) {
         note("corten: API");
         let cluster = start::cluster(&binary)?;
-        load::measure(&Subject::of_cluster(&cluster)?, options, &mut measured).await?;
+        attempt("API", load::measure(&Subject::of_cluster(&cluster)?, options, measured).await, failed);
         cluster.down()?;
     }
-    table.corten = measured;
     Ok(())
 }
 
-async fn upstream(options: &Options, table: &mut Table) -> Result<()> {
+async fn upstream(options: &Options, measured: &mut Measured, failed: &mut bool) -> Result<()> {
     let Some(dir) = &options.upstream_bin else { return Ok(()) };
-    let mut measured = Measured::default();
     if let Some(bytes) = upstream::size(dir)? {
         measured.set("size", bytes);
     }
     let wanted = ["api-ready", "idle-control-plane", "idle-cpu"];
     if options.wants(&wanted) || options.wants(&load::NAMES) {
         note("upstream: start");
-        let control_plane = upstream::ControlPlane::start(dir, &mut measured).await?;
+        let control_plane = upstream::ControlPlane::start(dir, measured).await?;
         if options.wants(&wanted) {
             note("upstream: idle");
-            process::idle_processes(&control_plane.all(), options.idle(), &mut measured).await?;
+            attempt("idle", process::idle_processes(&control_plane.all(), options.idle(), measured).await, failed);
         }
         if options.wants(&load::NAMES) {
             note("upstream: API");
-            load::measure(&control_plane.subject(), options, &mut measured).await?;
+            attempt("API", load::measure(&control_plane.subject(), options, measured).await, failed);
         }
     }
-    table.upstream = measured;
     Ok(())
 }
 
-async fn run(options: &Options) -> Result<()> {
-    let mut table = Table::default();
-    let done = async {
-        corten(options, &mut table).await.context("measure Corten")?;
-        upstream(options, &mut table).await.context("measure upstream")
-    }
-    .await;
-    // What was measured before a failure is worth having.
-    let text = if options.json { table.json(&options.only)? } else { table.markdown(&options.only) };
-    println!("{text}");
-    done
+async fn run(options: &Options) -> Result<bool> {
+    let (mut table, mut failed) = (Table::default(), false);
+    let done = corten(options, &mut table.corten, &mut failed).await;
+    attempt("Corten", done, &mut failed);
+    let done = upstream(options, &mut table.upstream, &mut failed).await;
+    attempt("upstream", done, &mut failed);
+    println!("{}", if options.json { table.json(&options.only)? } else { table.markdown(&options.only) });
+    Ok(!failed)
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     match run(&Options::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("bench: {error:#}");
             ExitCode::FAILURE

@@ -1,6 +1,6 @@
 //! Pods on a node: how long until they run, are reached, are entered, and are gone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use crate::stats::Samples;
 use crate::table::Measured;
-use crate::{Options, note, process};
+use crate::{Options, attempt, note, process};
 
 /// What [`measure`] measures.
 pub(crate) const NAMES: [&str; 7] = ["pod", "burst", "deployment", "service", "exec", "delete", "idle-pod"];
@@ -50,17 +50,25 @@ fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or_default()
 }
 
-/// Measures on a ready cluster of one node.
-pub(crate) async fn measure(cluster: &Cluster, options: &Options, measured: &mut Measured) -> Result<()> {
+/// Measures on a ready cluster of one node. What fails is noted, and the rest measured.
+///
+/// # Errors
+/// There is no pod to reach or enter.
+pub(crate) async fn measure(
+    cluster: &Cluster,
+    options: &Options,
+    measured: &mut Measured,
+    failed: &mut bool,
+) -> Result<()> {
     let client = cluster.client()?;
     if options.wants(&["pod", "delete"]) {
-        single_pods(&client, measured).await?;
+        attempt("single pods", single_pods(&client, measured).await, failed);
     }
     if options.wants(&["burst", "idle-pod"]) {
-        burst(cluster, &client, measured).await?;
+        attempt("pods at once", burst(cluster, &client, measured).await, failed);
     }
     if options.wants(&["deployment"]) {
-        deployment(&client, measured).await?;
+        attempt("Deployment", deployment(&client, measured).await, failed);
     }
     if options.wants(&["service", "exec"]) {
         client.create(&pod("target")?).await.context("create a pod")?;
@@ -68,10 +76,10 @@ pub(crate) async fn measure(cluster: &Cluster, options: &Options, measured: &mut
         wait_for::<Pod>(&client, NAMESPACE, "target", LIMIT, running).await?;
     }
     if options.wants(&["service"]) {
-        services(&client, measured).await?;
+        attempt("Services", services(&client, measured).await, failed);
     }
     if options.wants(&["exec"]) {
-        exec(cluster, measured)?;
+        attempt("exec", exec(cluster, measured), failed);
     }
     Ok(())
 }
@@ -159,7 +167,7 @@ async fn burst(cluster: &Cluster, client: &Client, measured: &mut Measured) -> R
 }
 
 async fn deployment(client: &Client, measured: &mut Measured) -> Result<()> {
-    let object: BTreeMap<String, Value> = serde_json::from_value(json!({
+    let object: Deployment = serde_json::from_value(json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": "many", "namespace": NAMESPACE},
         "spec": {
@@ -167,8 +175,8 @@ async fn deployment(client: &Client, measured: &mut Measured) -> Result<()> {
             "selector": {"matchLabels": {"app": "many"}},
             "template": {"metadata": {"labels": {"app": "many"}}, "spec": pod_spec()},
         },
-    }))?;
-    let object: Deployment = serde_json::from_value(json!(object)).context("form a Deployment")?;
+    }))
+    .context("form a Deployment")?;
     let begun = Instant::now();
     client.create(&object).await.context("create the Deployment")?;
     let available = |deployment: Option<&Deployment>| {

@@ -37,7 +37,7 @@ pub(crate) fn size(files: &[&Path]) -> Result<f64> {
 }
 
 /// Seconds to the API and to a ready node with DNS, keys made on the way.
-pub(crate) async fn corten(binary: &Path, measured: &mut Measured) -> Result<()> {
+pub(crate) fn corten(binary: &Path, measured: &mut Measured) -> Result<()> {
     let (mut api, mut node) = (Samples::default(), Samples::default());
     for _ in 0..RUNS {
         let (to_api, to_node) = once(binary)?;
@@ -94,15 +94,14 @@ fn once(binary: &Path) -> Result<(f64, f64)> {
         bail!("the cluster did not get ready:\n{said}");
     };
     // The rest of what it says is not read: it must not wait for us.
-    let state = local_state(&ended)?;
-    dns(state)?;
+    dns(dns_address(&ended)?)?;
     let answered = begun.elapsed().max(node);
     child.wait().context("wait for corten up")?;
     Ok((api.as_secs_f64(), answered.as_secs_f64()))
 }
 
-/// The address of the cluster's DNS, from the kubeconfig's server: both follow from the cluster's slot.
-fn local_state(ended: &Ended<'_>) -> Result<IpAddr> {
+/// The address of the cluster's DNS Service, the tenth of the Service network.
+fn dns_address(ended: &Ended<'_>) -> Result<IpAddr> {
     let path = ended.data.path().join("data").join("control-plane.json");
     let bytes = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
     let spec: serde_json::Value = serde_json::from_slice(&bytes).context("parse the control plane's specification")?;
