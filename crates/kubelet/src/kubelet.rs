@@ -95,6 +95,9 @@ async fn build(
     };
     make(&config.root_dir)?;
     make(&config.pod_logs_dir)?;
+    if let Some(logs) = config.pod_logs_dir.parent() {
+        make(&logs.join("containers"))?;
+    }
     let volumes = Volumes::new(VolumesConfig { pods_dir: config.pods_dir(), memory_dir: config.root_dir.join("memory") });
     let volumes = volumes.map_err(Error::Directories)?;
     let runtime_name = reach(&*runtime).await.map_err(Error::Runtime)?;

@@ -26,6 +26,16 @@ pub fn log_directory(logs: &Path, pod: &Pod) -> std::path::PathBuf {
     logs.join(format!("{}_{}_{}", pod.namespace(), pod.name(), pod.uid()))
 }
 
+/// The link by which log collectors find a container's log, beside the folder of all pods' logs.
+#[must_use]
+pub fn log_link(logs: &Path, pod: &Pod, container: &str, id: &str) -> std::path::PathBuf {
+    let name = format!("{}_{}_{container}", pod.name(), pod.namespace());
+    // File names end at 255 bytes; the id must not be what is cut.
+    let keep = name.len().min(251 - id.len().min(200));
+    let name = name.get(..keep).unwrap_or(&name);
+    logs.parent().unwrap_or(logs).join("containers").join(format!("{name}-{id}.log"))
+}
+
 /// Makes the configuration.
 ///
 /// # Errors

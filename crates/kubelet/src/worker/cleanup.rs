@@ -66,10 +66,19 @@ impl Worker {
         });
     }
 
+    /// Removes the links to logs of containers that go.
+    pub(super) fn unlink_logs<'a>(&self, containers: impl Iterator<Item = (&'a str, &'a str)>) {
+        for (name, id) in containers {
+            let link = crate::spec::sandbox::log_link(&self.shared.config.pod_logs_dir, &self.pod, name, id);
+            let _ = std::fs::remove_file(link);
+        }
+    }
+
     fn remove(&mut self) {
         self.stage = Stage::Removing;
         let sandboxes: Vec<String> = self.observed.sandboxes.iter().map(|s| s.id.clone()).collect();
         let containers: Vec<String> = self.observed.containers.iter().map(|c| c.id.clone()).collect();
+        self.unlink_logs(self.observed.containers.iter().map(|c| (c.metadata.name.as_str(), c.id.as_str())));
         let (shared, pod, uid) = (self.shared.clone(), self.pod.clone(), self.handle.uid.clone());
         self.push(async move {
             for id in containers {

@@ -256,6 +256,10 @@ impl Worker {
             Done::Cleaned(Ok(())) => {
                 self.dirty = true;
                 self.stage = Stage::Terminated;
+                // Nothing is mounted any more: what was followed for it need not be.
+                if let Some(objects) = &self.shared.objects {
+                    objects.release(&self.handle.uid);
+                }
             }
             Done::Cleaned(Err(error)) => {
                 tracing::warn!(pod = self.pod.name(), error, "cannot take a pod down; trying again");

@@ -15,7 +15,7 @@ use crate::pod::observed::Observed;
 use crate::pod::plan;
 use crate::shared::Shared;
 use crate::spec::security::NodeSecurity;
-use crate::spec::{ConfigError, container as spec, env, hosts, service_env};
+use crate::spec::{ConfigError, container as spec, env, hosts, sandbox, service_env};
 
 struct Start {
     shared: Arc<Shared>,
@@ -82,8 +82,19 @@ impl Start {
             return Err(self.fail("RunContainerError", error.chain()));
         }
         drop(permit);
+        self.link_log(&id);
         self.tell(EventType::Normal, "Started", "Container started");
         self.post_start(&id).await
+    }
+
+    fn link_log(&self, id: &str) {
+        let logs = &self.shared.config.pod_logs_dir;
+        let link = sandbox::log_link(logs, &self.pod, &self.container.name, id);
+        let log = sandbox::log_directory(logs, &self.pod).join(spec::log_path(&self.container.name, self.restart_count));
+        // Collectors are optional; a node without their directory goes without links.
+        if link.parent().is_some_and(Path::is_dir) {
+            let _ = std::os::unix::fs::symlink(log, link);
+        }
     }
 
     async fn post_start(&self, id: &str) -> Result<(), Failure> {

@@ -238,6 +238,8 @@ impl Worker {
         if old.is_empty() && boxes.is_empty() {
             return;
         }
+        let gone = self.observed.containers.iter().filter(|c| old.contains(&c.id));
+        self.unlink_logs(gone.map(|c| (c.metadata.name.as_str(), c.id.as_str())));
         let runtime = self.shared.runtime.clone();
         for id in &old {
             self.killing.insert(id.clone());
