@@ -12,6 +12,7 @@ mod frame;
 mod network;
 mod owner;
 mod pods;
+mod storage;
 mod table;
 mod workload;
 

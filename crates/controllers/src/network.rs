@@ -3,3 +3,4 @@
 pub(crate) mod backends;
 pub(crate) mod endpoints;
 pub(crate) mod endpointslice;
+pub(crate) mod mirror;

@@ -3,7 +3,7 @@
 use futures::future::BoxFuture;
 
 use crate::frame::Context;
-use crate::{cluster, network, workload};
+use crate::{cluster, network, storage, workload};
 
 /// A controller.
 pub struct Entry {
@@ -42,7 +42,14 @@ entries! {
     "cronjob-controller", "cronjob-controller", "cronjob-controller", true, workload::cronjob::run;
     "ttl-after-finished-controller", "ttl-after-finished-controller", "ttl-after-finished-controller", true, workload::ttl_after_finished::run;
     "disruption-controller", "disruption-controller", "controllermanager", true, workload::disruption::run;
+    "resourcequota-controller", "resourcequota-controller", "resourcequota-controller", true, cluster::resource_quota::run;
+    "clusterrole-aggregation-controller", "clusterrole-aggregation-controller", "clusterrole-aggregation-controller", true, cluster::role_aggregation::run;
+    "persistentvolumeclaim-protection-controller", "pvc-protection-controller", "pvc-protection-controller", true, storage::protection::run_claims;
+    "persistentvolume-protection-controller", "pv-protection-controller", "pv-protection-controller", true, storage::protection::run_volumes;
+    "ephemeral-volume-controller", "ephemeral-volume-controller", "ephemeral_volume", true, storage::ephemeral::run;
+    "persistentvolume-binder-controller", "persistent-volume-binder", "persistentvolume-controller", true, storage::binder::run;
     "endpointslice-controller", "endpointslice-controller", "endpoint-slice-controller", true, network::endpointslice::run;
+    "endpointslice-mirroring-controller", "endpointslicemirroring-controller", "endpoint-slice-mirroring-controller", true, network::mirror::run;
     "endpoints-controller", "endpoint-controller", "endpoint-controller", true, network::endpoints::run;
     "namespace-controller", "namespace-controller", "namespace-controller", true, cluster::namespace::run;
     "serviceaccount-controller", "service-account-controller", "serviceaccount-controller", true, cluster::service_account::run;
