@@ -67,3 +67,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tunnel<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_cross_in_both_directions_and_the_end_is_seen() {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let client = async {
+            let socket = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
+            let mut client = Tunnel { socket, rest: Bytes::new() };
+            client.write_all(b"hello").await.unwrap();
+            client.flush().await.unwrap();
+            let mut answer = [0; 8];
+            client.read_exact(&mut answer).await.unwrap();
+            client.shutdown().await.unwrap();
+            answer
+        };
+        let server = async {
+            let mut server = Tunnel::server(far).await;
+            let mut part = [0; 3];
+            server.read_exact(&mut part).await.unwrap();
+            server.write_all(&[&part[..], b"-back"].concat()).await.unwrap();
+            server.flush().await.unwrap();
+            let mut rest = Vec::new();
+            server.read_to_end(&mut rest).await.unwrap();
+            rest
+        };
+        let (answer, rest) = tokio::join!(client, server);
+        assert_eq!((&answer[..], &rest[..]), (&b"hel-back"[..], &b"lo"[..]));
+    }
+}

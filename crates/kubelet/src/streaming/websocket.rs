@@ -133,3 +133,6 @@ async fn deliver(senders: &mut [(u8, Option<mpsc::Sender<Bytes>>)], encoding: En
         let _ = sender.send(data).await;
     }
 }
+
+#[cfg(test)]
+mod tests;
