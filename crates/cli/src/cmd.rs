@@ -5,3 +5,4 @@ pub(crate) mod down;
 pub(crate) mod image;
 pub(crate) mod status;
 pub(crate) mod up;
+pub(crate) mod workshop;

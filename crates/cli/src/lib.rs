@@ -15,6 +15,7 @@ pub use cmd::down::Down;
 pub use cmd::image::Image;
 pub use cmd::status::Status;
 pub use cmd::up::Up;
+pub use cmd::workshop::Workshop;
 pub use error::{Error, Result, chain};
 
 /// A Kubernetes in one binary.
@@ -45,6 +46,8 @@ pub enum Command {
     Status(Status),
     /// Work with the images of a cluster.
     Image(Image),
+    /// Open a shell to start the components one by one.
+    Workshop(Workshop),
 }
 
 /// Runs a command line; the first argument is the program.
@@ -57,5 +60,6 @@ pub async fn run(arguments: Vec<OsString>) -> Result<()> {
         Command::Down(down) => down.run(),
         Command::Status(status) => status.run().await,
         Command::Image(image) => image.run().await,
+        Command::Workshop(workshop) => workshop.run(),
     }
 }

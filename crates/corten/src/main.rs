@@ -7,6 +7,7 @@ mod agent;
 mod control_plane;
 mod demo;
 mod in_process;
+mod kubelet_command;
 mod routes;
 
 use std::ffi::OsString;
@@ -80,10 +81,7 @@ fn dispatch(name: &str, arguments: Vec<OsString>) -> ExitCode {
         "kube-scheduler" => report(on_executor(0, |shutdown| async move {
             exit_code(i32::from(scheduler::main(arguments, shutdown).await))
         })),
-        name if COMPONENTS.contains(&name) => {
-            eprintln!("corten: {name} does not run alone yet; `corten up` runs it as part of a cluster");
-            ExitCode::from(2)
-        }
+        "kubelet" => report(on_executor(0, |shutdown| kubelet_command::run(arguments, shutdown))),
         name if cni::plugins::find(name).is_some() => exit(cni::plugins::main(name).unwrap_or(2)),
         _ => match on_executor(0, |_| async move { Ok(cli::run(arguments).await) }) {
             Ok(Ok(())) => ExitCode::SUCCESS,
