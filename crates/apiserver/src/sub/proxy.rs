@@ -54,7 +54,7 @@ pub(crate) async fn proxy(call: &mut Call, target: &Target) -> Result<Response<B
     if upgrade_of(call.headers()).is_some() {
         return pass_through(call, &backend, &path).await;
     }
-    forward(call, target, &backend, &path).await
+    forward(call, &backend, &path).await
 }
 
 /// As upstream, the bare path is redirected to the one with a slash, so that relative links work.
@@ -144,7 +144,7 @@ pub(crate) async fn service_endpoint(
     Ok(found.swap_remove(at))
 }
 
-async fn forward(call: &mut Call, target: &Target, backend: &Backend, path: &str) -> Result<Response<Body>, Status> {
+async fn forward(call: &mut Call, backend: &Backend, path: &str) -> Result<Response<Body>, Status> {
     let mut headers = call.head.headers.clone();
     strip_hop_headers(&mut headers, false);
     headers.remove(header::AUTHORIZATION);
@@ -157,12 +157,70 @@ async fn forward(call: &mut Call, target: &Target, backend: &Backend, path: &str
     *request.version_mut() = Version::HTTP_11;
     let answer = call.state.kubelets.send(backend, request).await?;
     let mut response = pass_on(answer);
-    rewrite_location(call, target, backend, &mut response);
-    Ok(response)
+    let base = proxy_base(call);
+    rewrite_location(&base, backend, &mut response);
+    rewrite_page(&base, response).await
+}
+
+/// The path of the request up to and without what is passed on.
+fn proxy_base(call: &Call) -> String {
+    let path = &call.info.path;
+    path.strip_suffix(call.info.rest.as_str()).unwrap_or(path).trim_end_matches('/').to_owned()
+}
+
+/// Pages of this size and more are passed on as they are.
+const MAX_PAGE: usize = 4 * 1024 * 1024;
+/// Attributes that hold links.
+const LINKS: [&str; 10] =
+    ["action", "background", "cite", "data", "formaction", "href", "longdesc", "manifest", "poster", "src"];
+
+/// Absolute links of an HTML page must come back through the proxy, as upstream rewrites them.
+async fn rewrite_page(base: &str, response: Response<Body>) -> Result<Response<Body>, Status> {
+    if !is_plain_page(response.headers()) {
+        return Ok(response);
+    }
+    let (mut head, body) = response.into_parts();
+    let bytes = wire::read_all(body, MAX_PAGE).await.map_err(|e| Status::service_unavailable(e.to_string()))?;
+    let page = match std::str::from_utf8(&bytes) {
+        Ok(page) => rewrite_links(page, base).into_bytes(),
+        Err(_) => bytes.to_vec(),
+    };
+    head.headers.insert(header::CONTENT_LENGTH, page.len().into());
+    Ok(Response::from_parts(head, wire::full(page)))
+}
+
+fn is_plain_page(headers: &http::HeaderMap) -> bool {
+    let text = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok()).unwrap_or("");
+    let small = text(header::CONTENT_LENGTH).parse::<usize>().is_ok_and(|l| l < MAX_PAGE);
+    text(header::CONTENT_TYPE).starts_with("text/html") && small && text(header::CONTENT_ENCODING).is_empty()
+}
+
+/// Puts `base` before the links of a page that begin with one slash and not with `base` already.
+fn rewrite_links(page: &str, base: &str) -> String {
+    let mut out = String::with_capacity(page.len() + 256);
+    let mut rest = page;
+    while let Some(at) = rest.find('=') {
+        let (before, after) = rest.split_at(at + 1);
+        out.push_str(before);
+        rest = after;
+        let name = before[..at].rsplit(|c: char| c.is_whitespace() || c == '<').next().unwrap_or("").to_lowercase();
+        let quote = match rest.chars().next() {
+            Some(q @ ('"' | '\'')) if LINKS.contains(&name.as_str()) => q,
+            _ => continue,
+        };
+        let link = &rest[1..];
+        if link.starts_with('/') && !link.starts_with("//") && !link.starts_with(base) {
+            out.push(quote);
+            out.push_str(base);
+            rest = link;
+        }
+    }
+    out.push_str(rest);
+    out
 }
 
 /// A redirect of the backend to itself must come back through the proxy.
-fn rewrite_location(call: &Call, _target: &Target, backend: &Backend, response: &mut Response<Body>) {
+fn rewrite_location(base: &str, backend: &Backend, response: &mut Response<Body>) {
     let Some(location) = response.headers().get(header::LOCATION).and_then(|v| v.to_str().ok()) else { return };
     let own = [format!("http://{}:{}", backend.host, backend.port), format!("https://{}:{}", backend.host, backend.port)];
     let path = match own.iter().find_map(|o| location.strip_prefix(o.as_str())) {
@@ -170,11 +228,23 @@ fn rewrite_location(call: &Call, _target: &Target, backend: &Backend, response: 
         None if location.starts_with('/') => location.to_owned(),
         None => return,
     };
-    let base = match call.info.rest.is_empty() {
-        true => call.info.path.clone(),
-        false => call.info.path[..call.info.path.len() - call.info.rest.len()].to_owned(),
-    };
     if let Ok(value) = HeaderValue::from_str(&format!("{base}{path}")) {
         response.headers_mut().insert(header::LOCATION, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn rewrites_links_of_pages() {
+        let cases = [
+            (r#"<a href="/rewriteme">test</a>"#, r#"<a href="/p/rewriteme">test</a>"#),
+            (r#"<a href="/p/x">test</a>"#, r#"<a href="/p/x">test</a>"#),
+            (r#"<a href="x">a=b</a><img src='/y'>"#, r#"<a href="x">a=b</a><img src='/p/y'>"#),
+            (r#"<a href="//other/x"><b class="/z">"#, r#"<a href="//other/x"><b class="/z">"#),
+        ];
+        for (page, wanted) in cases {
+            assert_eq!(super::rewrite_links(page, "/p"), wanted);
+        }
     }
 }
