@@ -1,5 +1,7 @@
 //! Controllers of namespaces, nodes and the rest of the cluster.
 
+pub(crate) mod account_tokens;
+pub(crate) mod certificates;
 pub(crate) mod gc;
 pub(crate) mod in_each_namespace;
 pub(crate) mod namespace;

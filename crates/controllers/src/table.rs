@@ -48,6 +48,10 @@ entries! {
     "persistentvolume-protection-controller", "pv-protection-controller", "pv-protection-controller", true, storage::protection::run_volumes;
     "ephemeral-volume-controller", "ephemeral-volume-controller", "ephemeral_volume", true, storage::ephemeral::run;
     "persistentvolume-binder-controller", "persistent-volume-binder", "persistentvolume-controller", true, storage::binder::run;
+    "certificatesigningrequest-approving-controller", "certificate-controller", "csrapproving", true, cluster::certificates::run_approver;
+    "certificatesigningrequest-signing-controller", "certificate-controller", "csrsigning", true, cluster::certificates::run_signer;
+    "certificatesigningrequest-cleaner-controller", "certificate-controller", "csrcleaner", true, cluster::certificates::run_cleaner;
+    "serviceaccount-token-controller", "tokens-controller", "tokens-controller", true, cluster::account_tokens::run;
     "endpointslice-controller", "endpointslice-controller", "endpoint-slice-controller", true, network::endpointslice::run;
     "endpointslice-mirroring-controller", "endpointslicemirroring-controller", "endpoint-slice-mirroring-controller", true, network::mirror::run;
     "endpoints-controller", "endpoint-controller", "endpoint-controller", true, network::endpoints::run;

@@ -12,7 +12,7 @@ mod monitor;
 use std::sync::Arc;
 
 use api::k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use client::{Client, DeleteOptions, Error, PatchKind, Resource};
+use client::{Client, DeleteOptions, Error, PatchKind, Propagation, Resource};
 use informer::{Queue, run_workers};
 use meta::{GroupVersionKind, Object};
 use parking_lot::Mutex;
@@ -170,9 +170,15 @@ impl Collector {
             Verdict::Keep => Ok(()),
             Verdict::Forget(uids) => self.drop_owners(&item, &live, &uids).await,
             Verdict::Delete(propagation) => {
+                let in_circle = propagation == Propagation::Foreground
+                    && self.graph.lock().dependents(uid).iter().any(|d| d.deleting_dependents);
+                if in_circle {
+                    // Each would wait for the other: this one stops blocking its owners.
+                    self.unblock_owners(&item, &live).await?;
+                }
                 let options = DeleteOptions {
                     uid: Some(uid.to_owned()),
-                    resource_version: Some(live.resource_version().to_owned()),
+                    resource_version: (!in_circle).then(|| live.resource_version().to_owned()),
                     propagation: Some(propagation),
                     ..DeleteOptions::default()
                 };
@@ -245,6 +251,15 @@ impl Collector {
             live.owner_references().into_iter().filter(|r| !uids.contains(&r.uid)).collect();
         let left = if left.is_empty() { serde_json::Value::Null } else { json!(left) };
         self.patch_meta(&item.identity, live, json!({"ownerReferences": left})).await
+    }
+
+    async fn unblock_owners(&self, item: &Item, live: &Object) -> Result<(), Error> {
+        let mut references = live.owner_references();
+        if references.iter().all(|r| r.block_owner_deletion != Some(true)) {
+            return Ok(());
+        }
+        references.iter_mut().for_each(|r| r.block_owner_deletion = Some(false));
+        self.patch_meta(&item.identity, live, json!({"ownerReferences": references})).await
     }
 
     async fn remove_finalizer(&self, identity: &Identity, live: &Object, finalizer: &str) -> Result<(), Error> {

@@ -28,6 +28,8 @@ use crate::pods;
 
 /// How long an answer about what is served is good for a resource that was not in it.
 const DISCOVERY: std::time::Duration = std::time::Duration::from_secs(10);
+/// When a quota on a resource that is not served looks again.
+const UNSERVED: std::time::Duration = std::time::Duration::from_secs(15);
 const PLAIN: [&str; 4] = ["configmaps", "resourcequotas", "replicationcontrollers", "secrets"];
 
 struct Controller {
@@ -162,7 +164,12 @@ impl Controller {
         if let Some(counts) = known {
             return Ok(counts.of(namespace));
         }
-        let Some(served) = self.served(&name.0, &name.1).await? else { return Ok(Some(0)) };
+        let Some(served) = self.served(&name.0, &name.1).await? else {
+            // A resource may come to be served later, and nothing tells of that.
+            let quotas = self.quotas.cache().in_namespace(namespace);
+            quotas.iter().for_each(|quota| self.queue.add_after(quota.key(), UNSERVED));
+            return Ok(Some(0));
+        };
         let counts = Arc::new(Counts::default());
         if self.counts.lock().insert(name.clone(), counts.clone()).is_some() {
             return Ok(None);
