@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use node_api::{ContainerFilter, ContainerState, PodSandboxFilter, PodSandboxState};
 
-use super::stats::node_usage;
+use super::stats::{newest, node_usage};
 use crate::shared::Shared;
 
 fn head(out: &mut String, name: &str, kind: &str, help: &str) {
@@ -84,7 +84,7 @@ pub async fn resource(shared: &Arc<Shared>) -> String {
         tables[3].3.push((names.clone(), seconds(pod.cpu.usage_core_nano_seconds), millis(pod.cpu.timestamp)));
         tables[4].3.push((names.clone(), pod.memory.working_set_bytes as f64, millis(pod.memory.timestamp)));
         let observed = shared.handle(&pod.metadata.uid).map(|h| h.view.lock().observed.clone()).unwrap_or_default();
-        for c in &pod.containers {
+        for c in newest(&pod.containers) {
             let labels = format!("container=\"{}\",{names}", quoted(&c.metadata.name));
             tables[0].3.push((labels.clone(), seconds(c.cpu.usage_core_nano_seconds), millis(c.cpu.timestamp)));
             tables[1].3.push((labels.clone(), c.memory.working_set_bytes as f64, millis(c.memory.timestamp)));
@@ -118,7 +118,8 @@ pub async fn cadvisor(shared: &Arc<Shared>) -> String {
     let _ = writeln!(out, "machine_cpu_cores {}", shared.machine.cpus);
     head(&mut out, "machine_memory_bytes", "gauge", "Amount of memory installed on the machine.");
     let _ = writeln!(out, "machine_memory_bytes {}", shared.machine.memory);
-    let list = shared.runtime.list_container_stats(&ContainerFilter::default()).await.unwrap_or_default();
+    let all = shared.runtime.list_container_stats(&ContainerFilter::default()).await.unwrap_or_default();
+    let list = newest(&all);
     let label = |c: &node_api::ContainerStats, key: &str| quoted(c.labels.get(key).map(String::as_str).unwrap_or_default());
     let labels = |c: &node_api::ContainerStats| {
         use crate::pod::labels::{CONTAINER_NAME, POD_NAME, POD_NAMESPACE};

@@ -95,6 +95,20 @@ pub fn node_usage() -> (CpuUsage, MemoryUsage) {
     (CpuUsage { timestamp, usage_core_nano_seconds: used * 10_000_000 }, memory)
 }
 
+/// The newest run of each container: ended ones would be told twice under one name.
+#[must_use]
+pub fn newest(all: &[ContainerStats]) -> Vec<&ContainerStats> {
+    let key = |c: &ContainerStats| (c.pod_sandbox_id.clone(), c.metadata.name.clone());
+    let mut by_name: std::collections::BTreeMap<_, &ContainerStats> = std::collections::BTreeMap::new();
+    for stats in all {
+        let newer = by_name.get(&key(stats)).is_none_or(|known| known.metadata.attempt < stats.metadata.attempt);
+        if newer {
+            by_name.insert(key(stats), stats);
+        }
+    }
+    by_name.into_values().collect()
+}
+
 /// The summary.
 pub async fn summary(shared: &Arc<Shared>, usage: &Usage) -> Value {
     let pods = shared.runtime.list_pod_sandbox_stats(&PodSandboxFilter::default()).await.unwrap_or_default();
@@ -131,7 +145,7 @@ fn pod(shared: &Shared, usage: &Usage, stats: &PodSandboxStats, fs: &FilesystemU
     let mut value = json!({
         "podRef": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
         "startTime": started,
-        "containers": stats.containers.iter().map(|c| container(shared, usage, c, fs)).collect::<Vec<_>>(),
+        "containers": newest(&stats.containers).into_iter().map(|c| container(shared, usage, c, fs)).collect::<Vec<_>>(),
         "cpu": cpu(usage, &stats.id, stats.cpu),
         "memory": memory(&stats.memory),
         "process_stats": {"process_count": stats.process_count},
