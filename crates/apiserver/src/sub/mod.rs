@@ -9,6 +9,7 @@ mod status;
 mod stream;
 mod token;
 mod tunnel;
+mod websocket;
 
 pub(crate) use binding::{binding, binding_resource};
 pub(crate) use eviction::eviction;

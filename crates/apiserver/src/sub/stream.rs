@@ -97,6 +97,9 @@ pub(crate) async fn log(call: &mut Call, target: &Target) -> Result<Response<Bod
         return Err(backend_failure(answer).await);
     }
     let mut response = pass_on(answer);
+    if upgrade_of(call.headers()).is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")) {
+        return super::websocket::stream(call, response.into_body());
+    }
     response.headers_mut().insert(header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain"));
     Ok(response)
 }

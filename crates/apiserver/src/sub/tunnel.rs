@@ -4,6 +4,7 @@
 use base64::Engine;
 use futures::{SinkExt, StreamExt};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use meta::Status;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -26,7 +27,7 @@ pub(super) fn wants_tunnel(headers: &HeaderMap) -> bool {
         .any(|v| v.split(',').any(|p| p.trim() == TUNNEL))
 }
 
-fn accept_key(key: &str) -> String {
+pub(super) fn accept_key(key: &str) -> String {
     let mut digest = ring::digest::Context::new(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY);
     digest.update(key.as_bytes());
     digest.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
@@ -35,7 +36,6 @@ fn accept_key(key: &str) -> String {
 
 /// Upgrades both sides and pumps.
 pub(super) async fn serve(call: &mut Call, backend: &Backend, path: &str) -> Result<Response<Body>, Status> {
-    let key = call.headers().get("sec-websocket-key").and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
     let request = Request::builder()
         .method(Method::POST)
         .uri(path)
@@ -50,26 +50,75 @@ pub(super) async fn serve(call: &mut Call, backend: &Backend, path: &str) -> Res
         return Err(Status::internal(format!("the kubelet answered {} to a port forward", answer.status())));
     }
     let server = hyper::upgrade::on(&mut answer);
-    let mut ours = Request::new(wire::empty());
-    *ours.extensions_mut() = std::mem::take(&mut call.head.extensions);
-    let Some(client) = wire::upgrade(&mut ours) else {
-        return Err(Status::bad_request("this connection cannot be upgraded"));
-    };
+    let (response, client) = accept(call, TUNNEL)?;
     rt::spawn("portforward-tunnel", async move {
         if let (Ok(client), Ok(server)) = futures::join!(client, server) {
             let socket = WebSocketStream::from_raw_socket(client, Role::Server, None).await;
             pump(socket, TokioIo::new(server)).await;
         }
     });
+    Ok(response)
+}
+
+type Client = TokioIo<hyper::upgrade::Upgraded>;
+
+/// The 101 answer to a WebSocket request, and the connection after it. An empty protocol is not named.
+fn accept(
+    call: &mut Call,
+    protocol: &'static str,
+) -> Result<(Response<Body>, impl Future<Output = Result<Client, hyper::Error>> + Send + use<>), Status> {
+    let key = call.headers().get("sec-websocket-key").and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
+    let mut ours = Request::new(wire::empty());
+    *ours.extensions_mut() = std::mem::take(&mut call.head.extensions);
+    let Some(client) = wire::upgrade(&mut ours) else {
+        return Err(Status::bad_request("this connection cannot be upgraded"));
+    };
     let mut response = Response::new(wire::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert("sec-websocket-protocol", HeaderValue::from_static(TUNNEL));
+    if !protocol.is_empty() {
+        headers.insert("sec-websocket-protocol", HeaderValue::from_static(protocol));
+    }
     if let Ok(value) = HeaderValue::from_str(&accept_key(&key)) {
         headers.insert("sec-websocket-accept", value);
     }
+    Ok((response, client))
+}
+
+/// Sends a stream of bytes (a log) as messages of a WebSocket: binary, or base64 text where the client knows no better.
+pub(super) fn send_stream(call: &mut Call, mut body: Body) -> Result<Response<Body>, Status> {
+    let offered: Vec<String> = call
+        .headers()
+        .get_all("sec-websocket-protocol")
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(',').map(|p| p.trim().to_owned()))
+        .collect();
+    let known = ["binary.k8s.io", "base64.binary.k8s.io"];
+    let protocol = known.into_iter().find(|k| offered.iter().any(|o| o == k)).unwrap_or("");
+    if protocol.is_empty() && !offered.is_empty() {
+        return Err(Status::bad_request(format!("unable to upgrade: unknown protocols {offered:?}")));
+    }
+    let (response, client) = accept(call, protocol)?;
+    rt::spawn("websocket-log", async move {
+        let Ok(client) = client.await else { return };
+        let mut socket = WebSocketStream::from_raw_socket(client, Role::Server, None).await;
+        while let Some(Ok(frame)) = body.frame().await {
+            let Ok(bytes) = frame.into_data() else { continue };
+            let message = if protocol == "binary.k8s.io" || protocol.is_empty() {
+                Message::binary(bytes)
+            } else {
+                Message::text(base64::engine::general_purpose::STANDARD.encode(&bytes))
+            };
+            if socket.send(message).await.is_err() {
+                return;
+            }
+        }
+        // The client may be gone already.
+        let _ = socket.close(None).await;
+    });
     Ok(response)
 }
 
