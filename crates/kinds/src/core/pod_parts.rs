@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use meta::{Object, field};
 use registry::{Column, Ctx, SelectableField, Strategy};
+use rules::C;
 use serde_json::Value;
 
 use crate::standard::Standard;
@@ -56,7 +57,10 @@ impl Strategy for PodPart {
     fn validate_update(&self, _cx: &Ctx, object: &Object, old: &Object) -> Vec<field::Error> {
         rules::check_pair(object, old, |new, old| match self.change {
             Change::EphemeralContainers => rules::core::pod_update::ephemeral_containers(new, old),
-            Change::Resize => rules::core::pod_update::resize(new, old),
+            Change::Resize => {
+                rules::core::pod_update::resize(new, old);
+                same_quality(new, old);
+            }
         })
     }
 
@@ -78,6 +82,15 @@ impl Strategy for PodPart {
 
     fn cells(&self, object: &Object, now: i64) -> Vec<Value> {
         self.main.cells(object, now)
+    }
+}
+
+/// A resize may not move the pod to another quality of service.
+fn same_quality(new: &C, old: &C) {
+    let class = component_helpers::tree::qos_class(new.get("spec").value().unwrap_or(&Value::Null));
+    let before = old.get("status.qosClass").str();
+    if !before.is_empty() && before != class {
+        new.get("spec").invalid_value(class, "Pod QOS Class may not change as a result of resizing");
     }
 }
 

@@ -194,10 +194,7 @@ impl ServiceHooks {
     fn take_ip(&self, ip: IpAddr, family: &str) -> Result<IpAddr, String> {
         let range = self.ranges.cluster_ips.iter().find(|r| r.family() == family);
         let Some(range) = range.filter(|r| r.offers(ip)) else {
-            let known = range.map(Cidr::to_string).unwrap_or_default();
-            return Err(format!(
-                "failed to allocate IP {ip}: the provided IP ({ip}) is not in the valid range. The range of valid IPs is {known}"
-            ));
+            return Err(format!("failed to allocate IP {ip}: the provided network does not match the current range"));
         };
         debug_assert!(range.offers(ip));
         if self.taken.lock().ips.insert(ip) {
@@ -355,5 +352,59 @@ impl Hooks for ServiceHooks {
 
     async fn after_delete(&self, _cx: &Ctx, object: &Object) {
         Self::release(&self.taken, &claim_of(object));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hooks() -> ServiceHooks {
+        let cluster_ips = vec!["10.0.0.0/29".parse().expect("a range")];
+        ServiceHooks::new(ServiceRanges { cluster_ips, node_ports: 30_000..=30_001 })
+    }
+
+    fn service(spec: Value) -> Object {
+        Object::from_value(json!({"metadata": {"name": "s"}, "spec": spec})).expect("an object")
+    }
+
+    #[test]
+    fn ranges_offer_all_but_their_ends() {
+        let range: Cidr = "10.0.0.9/29".parse().expect("a range");
+        assert_eq!(range.to_string(), "10.0.0.8/29");
+        for (ip, offered) in [("10.0.0.8", false), ("10.0.0.9", true), ("10.0.0.14", true), ("10.0.0.15", false)] {
+            assert_eq!(range.offers(ip.parse().expect("an address")), offered, "{ip}");
+        }
+        assert!("10.0.0.0/33".parse::<Cidr>().is_err());
+    }
+
+    #[test]
+    fn addresses_are_given_once_and_come_back() {
+        let hooks = hooks();
+        let mut claims = Vec::new();
+        for _ in 0..6 {
+            let (mut object, mut claim) = (service(json!({"type": "ClusterIP"})), Claim::default());
+            assert!(hooks.allocate(&mut object, None, &mut claim).is_empty());
+            claims.push(claim);
+        }
+        let mut object = service(json!({"type": "ClusterIP"}));
+        let full = hooks.allocate(&mut object, None, &mut Claim::default());
+        assert_eq!(full.len(), 1);
+        ServiceHooks::release(&hooks.taken, &claims[0]);
+        assert!(hooks.allocate(&mut object, None, &mut Claim::default()).is_empty());
+        let mut taken = service(json!({"type": "ClusterIP", "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"]}));
+        let errors = hooks.allocate(&mut taken, None, &mut Claim::default());
+        assert!(errors[0].to_string().ends_with("provided IP is already allocated"), "{}", errors[0]);
+    }
+
+    #[test]
+    fn one_node_port_serves_both_protocols() {
+        let hooks = hooks();
+        let ports = json!([{"port": 53, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}, {"port": 80, "protocol": "TCP"}]);
+        let mut object = service(json!({"type": "NodePort", "ports": ports}));
+        assert!(hooks.allocate(&mut object, None, &mut Claim::default()).is_empty());
+        let numbers: Vec<i64> = prepare::ports(&object).iter().map(prepare::node_port).collect();
+        assert_eq!(numbers[0], numbers[1]);
+        assert_ne!(numbers[0], numbers[2]);
     }
 }
