@@ -4,7 +4,6 @@
 use base64::Engine;
 use futures::{SinkExt, StreamExt};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use meta::Status;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -85,41 +84,6 @@ fn accept(
         headers.insert("sec-websocket-accept", value);
     }
     Ok((response, client))
-}
-
-/// Sends a stream of bytes (a log) as messages of a WebSocket: binary, or base64 text where the client knows no better.
-pub(super) fn send_stream(call: &mut Call, mut body: Body) -> Result<Response<Body>, Status> {
-    let offered: Vec<String> = call
-        .headers()
-        .get_all("sec-websocket-protocol")
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(',').map(|p| p.trim().to_owned()))
-        .collect();
-    let known = ["binary.k8s.io", "base64.binary.k8s.io"];
-    let protocol = known.into_iter().find(|k| offered.iter().any(|o| o == k)).unwrap_or("");
-    if protocol.is_empty() && !offered.is_empty() {
-        return Err(Status::bad_request(format!("unable to upgrade: unknown protocols {offered:?}")));
-    }
-    let (response, client) = accept(call, protocol)?;
-    rt::spawn("websocket-log", async move {
-        let Ok(client) = client.await else { return };
-        let mut socket = WebSocketStream::from_raw_socket(client, Role::Server, None).await;
-        while let Some(Ok(frame)) = body.frame().await {
-            let Ok(bytes) = frame.into_data() else { continue };
-            let message = if protocol == "binary.k8s.io" || protocol.is_empty() {
-                Message::binary(bytes)
-            } else {
-                Message::text(base64::engine::general_purpose::STANDARD.encode(&bytes))
-            };
-            if socket.send(message).await.is_err() {
-                return;
-            }
-        }
-        // The client may be gone already.
-        let _ = socket.close(None).await;
-    });
-    Ok(response)
 }
 
 async fn pump<C, S>(socket: WebSocketStream<C>, stream: S)
