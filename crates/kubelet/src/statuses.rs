@@ -143,7 +143,7 @@ impl Statuses {
                     backoff.reset();
                     self.done(&uid, version, Some(pod.status.unwrap_or_default()));
                 }
-                Err(error) if error.is_not_found() || error.is_conflict() => {
+                Err(error) if error.is_not_found() || error.is_conflict() || other_uid(&error) => {
                     // The pod is gone, or another one has its name: there is nobody left to tell.
                     tracing::debug!(pod = target.name, error = error.chain(), "status not written");
                     self.done(&uid, version, None);
@@ -191,6 +191,12 @@ impl Statuses {
             entry.written.send_replace(version);
         }
     }
+}
+
+/// Whether another pod has taken the name: a patch that names the old uid would change it.
+fn other_uid(error: &client::Error) -> bool {
+    let causes = error.status().and_then(|s| s.details.as_ref()).map(|d| d.causes.as_slice()).unwrap_or_default();
+    causes.iter().any(|cause| cause.field == "metadata.uid")
 }
 
 /// Whether a status is more than a step on the way to running.
