@@ -53,11 +53,13 @@ fn build_binary() -> anyhow::Result<PathBuf> {
     Ok(kept)
 }
 
-/// Runs every test of the workspace. Arguments go to cargo.
+/// Runs every test of the workspace, or of the packages that the arguments name. Arguments go to cargo.
 pub fn run(arguments: &[String]) -> anyhow::Result<()> {
     let binary = build_binary()?;
+    let names_packages = arguments.iter().any(|a| a.starts_with("-p") || a.starts_with("--package"));
     let mut child = Command::new(env!("CARGO"))
-        .args(["test", "--workspace", "--no-fail-fast"])
+        .args(["test", "--no-fail-fast"])
+        .args((!names_packages).then_some("--workspace"))
         .env("CORTEN_BIN", binary)
         .args(arguments)
         .stdout(Stdio::piped())

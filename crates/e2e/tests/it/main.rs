@@ -3,6 +3,7 @@
 //! Needs root and `CORTEN_BIN`; `cargo xtask test` builds the binary and names it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -155,11 +156,24 @@ async fn delete_web(cluster: &Cluster, client: &Client) -> Result<()> {
     Ok(())
 }
 
-async fn first_minutes(cluster: &Cluster) -> Result<()> {
+/// Another cluster comes and goes: this one must not notice.
+async fn beside_another(binary: &Path, cluster: &Cluster, address: SocketAddr) -> Result<()> {
+    let other = Cluster::up(binary, &format!("{}-b", cluster.name()), 2).context("start a second cluster")?;
+    let state = other.state()?;
+    ask::until_different(address, 3).await.context("beside another cluster")?;
+    other.down().context("end the second cluster")?;
+    ask::until_different(address, 3).await.context("after another cluster has ended")?;
+    let left = machine::traces(&state)?;
+    ensure!(left.is_empty(), "the second cluster left behind:\n{}", left.join("\n"));
+    Ok(())
+}
+
+async fn first_minutes(binary: &Path, cluster: &Cluster) -> Result<()> {
     let client = cluster.client()?;
     let address = start_web(&client).await?;
     let pods = client.list::<Pod>("default", &web_pods()).await.context("list pods")?;
     use_kubectl(cluster, pods.items.first().context("there are no pods")?.name())?;
+    beside_another(binary, cluster, address).await?;
     kill_and_return(cluster, address).await?;
     delete_web(cluster, &cluster.client()?).await
 }
@@ -179,7 +193,7 @@ async fn a_cluster_works_survives_kills_and_leaves_nothing() {
     let state = cluster.state().expect("the cluster's state");
     // Shows that looking finds something while the cluster runs.
     assert!(machine::traces(&state).expect("look at the machine").len() > 5);
-    let worked = first_minutes(&cluster).await;
+    let worked = first_minutes(&binary, &cluster).await;
     if worked.is_err() {
         show_logs(&cluster);
         show_pods(&cluster).await;

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Longest run of one part; the slowest upstream tests take minutes each.
 const TIMEOUT: &str = "6h";
@@ -71,19 +73,42 @@ impl Suite {
         let log = report.with_extension("log");
         let output = std::fs::File::create(&log).with_context(|| format!("create {}", log.display()))?;
         eprintln!("running; follow it in {}", log.display());
-        let status = command
+        command
             .current_dir(&self.out)
             .stdin(Stdio::null())
             .stdout(output.try_clone().context("share the log")?)
-            .stderr(output)
-            .status()
-            .with_context(|| format!("start {}", Path::new(&program).display()))?;
+            .stderr(output);
+        let status = run_interruptible(command).with_context(|| format!("run {}", Path::new(&program).display()))?;
         if !report.is_file() {
             let program = Path::new(&program).display();
             bail!("{program} ended without a report ({status}); its output is in {}", log.display());
         }
         Ok(report)
     }
+}
+
+/// Runs a command in a process group of its own. An interrupt is passed on, so that the suite ends with a report of what ran,
+/// and we go on to show it and to end the cluster.
+fn run_interruptible(command: Command) -> Result<std::process::ExitStatus> {
+    let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start an executor")?;
+    executor.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("catch signals")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("catch signals")?;
+        let mut child = tokio::process::Command::from(command).process_group(0).spawn().context("start it")?;
+        loop {
+            tokio::select! {
+                status = child.wait() => return status.context("wait for it"),
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            eprintln!("interrupted: the suite ends the tests that run");
+            let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+            if let Some(pid) = pid {
+                // It may have ended meanwhile.
+                let _ = kill_process(pid, Signal::INT);
+            }
+        }
+    })
 }
 
 fn remove(report: &Path) -> Result<()> {
