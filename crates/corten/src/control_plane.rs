@@ -46,7 +46,7 @@ pub(crate) async fn run(arguments: Vec<OsString>, shutdown: Shutdown) -> anyhow:
     println!("ready");
     tracing::info!(seconds = start.elapsed().as_secs_f64(), "control plane is ready");
     let agents = [
-        rt::spawn("controllers", run_controllers(spec.clone(), server.clone(), pki.ca_pem(), shutdown.clone())),
+        rt::spawn("controllers", run_controllers(spec.clone(), server.clone(), pki.clone(), shutdown.clone())),
         rt::spawn("scheduler", run_scheduler(server.clone(), shutdown.clone())),
         rt::spawn("host routes", host_routes(spec.clone(), server.clone(), shutdown.clone())),
     ];
@@ -111,11 +111,13 @@ async fn serve(spec: &ControlPlaneSpec, store: Arc<Embedded>, shutdown: &Shutdow
     apiserver::assemble::start(&flags, extras, shutdown.clone()).await.context("start the API server")
 }
 
-async fn run_controllers(spec: ControlPlaneSpec, server: Handle, ca_pem: String, shutdown: Shutdown) {
+async fn run_controllers(spec: ControlPlaneSpec, server: Handle, pki: Pki, shutdown: Shutdown) {
     let manager = UserInfo::new(users::CONTROLLER_MANAGER, &[]);
     let factory = Factory::new(in_process::client(&server, manager, "kube-controller-manager"));
     let options = controllers::Options {
-        root_ca_pem: Some(ca_pem),
+        root_ca_pem: Some(pki.ca_pem()),
+        service_account_key_pem: Some(pki.service_account.to_pem()),
+        signer_pem: Some((pki.ca.cert_pem(), pki.ca.key_pem())),
         cluster_cidrs: vec![spec.addresses.pods.to_string()],
         ..controllers::Options::default()
     };
