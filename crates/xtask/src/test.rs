@@ -29,10 +29,22 @@ impl Sum {
     }
 }
 
+/// Cargo without what `cargo xtask` itself was told about crate xtask: build scripts (ring's) look at these variables, so
+/// that they and all above them would be built anew for each change between `cargo xtask test` and plain cargo.
+fn cargo() -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|n| n.starts_with("CARGO_PKG_") || n.starts_with("CARGO_MANIFEST_")) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// Builds the binary for the end-to-end tests. Only the last link is static (the built-in image has no libraries), so
 /// everything below it is shared with the tests. It is kept aside: building the tests writes it again, not static.
 fn build_binary() -> anyhow::Result<PathBuf> {
-    let status = Command::new(env!("CARGO"))
+    let status = cargo()
         .args(["rustc", "--package", "corten", "--bin", "corten", "--"])
         .args(["-C", "target-feature=+crt-static", "-C", "relocation-model=static"])
         .status()
@@ -57,7 +69,7 @@ fn build_binary() -> anyhow::Result<PathBuf> {
 pub fn run(arguments: &[String]) -> anyhow::Result<()> {
     let binary = build_binary()?;
     let names_packages = arguments.iter().any(|a| a.starts_with("-p") || a.starts_with("--package"));
-    let mut child = Command::new(env!("CARGO"))
+    let mut child = cargo()
         .args(["test", "--no-fail-fast"])
         .args((!names_packages).then_some("--workspace"))
         .env("CORTEN_BIN", binary)
