@@ -46,7 +46,9 @@ fn cargo() -> Command {
 fn build_binary() -> anyhow::Result<PathBuf> {
     let status = cargo()
         .args(["rustc", "--package", "corten", "--bin", "corten", "--"])
-        .args(["-C", "target-feature=+crt-static", "-C", "relocation-model=static"])
+        // Position-independent, unlike the release: the libraries below are, and a program at a fixed address that is
+        // linked from them dies in libc's start-up.
+        .args(["-C", "target-feature=+crt-static"])
         .status()
         .context("start cargo rustc")?;
     if !status.success() {
