@@ -2,7 +2,7 @@
 //!
 //! LMDB syncs its data pages and only then writes a meta page. So from the file before a commit and the file after it,
 //! every state that a loss of power can leave is made: any subset of the changed data pages with the old meta
-//! pages, or all of them with a meta page that is old, new, or torn. Each must open as the state before or after.
+//! pages, or all of them with a meta page that is old or new. A torn meta page is not tried. Each must open as the state before or after.
 
 use std::{fs, path::Path};
 
