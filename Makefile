@@ -14,7 +14,7 @@ up: build
 
 ## The static release binary. For arm64: `make build ARCH=aarch64` with Debian's gcc-aarch64-linux-gnu.
 build: deps
-	CARGO_TARGET_$(TARGET_ENV)_RUSTFLAGS="-C link-arg=-fuse-ld=mold -C target-feature=+crt-static -C relocation-model=static" \
+	CARGO_TARGET_$(TARGET_ENV)_RUSTFLAGS="-C link-arg=-fuse-ld=mold -C target-feature=+crt-static" \
 		cargo build --release --target $(TARGET) --package corten
 
 ## All tests; the last line says how many passed and failed.

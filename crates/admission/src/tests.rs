@@ -81,7 +81,10 @@ impl Bench {
     pub(crate) fn with_caller(enable: &[&str], webhooks: Option<Arc<dyn webhook::Caller>>) -> Self {
         let world = Arc::new(World::default());
         world.put("namespaces", json!({"metadata": {"name": "ns"}, "status": {"phase": "Active"}}));
-        world.put("serviceaccounts", json!({"metadata": {"namespace": "ns", "name": "default"}, "imagePullSecrets": [{"name": "pull"}]}));
+        world.put(
+            "serviceaccounts",
+            json!({"metadata": {"namespace": "ns", "name": "default"}, "imagePullSecrets": [{"name": "pull"}]}),
+        );
         let deps =
             Deps { api: world.clone(), authorizer: None, escalation: None, webhooks, settings: Settings::default() };
         let enable: Vec<String> = enable.iter().map(|s| (*s).to_owned()).collect();
@@ -90,7 +93,12 @@ impl Bench {
     }
 
     /// Runs both halves of a request such as `CREATE pods ns` or `UPDATE nodes/status - n1`.
-    pub(crate) async fn run(&self, line: &str, old: Option<&Object>, object: Option<Value>) -> Result<Option<Object>, Status> {
+    pub(crate) async fn run(
+        &self,
+        line: &str,
+        old: Option<&Object>,
+        object: Option<Value>,
+    ) -> Result<Option<Object>, Status> {
         let words: Vec<&str> = line.split(' ').collect();
         let operation = match words[0] {
             "CREATE" => Operation::Create,
@@ -129,7 +137,8 @@ impl Bench {
 }
 
 fn pod(spec: Value) -> Value {
-    let mut pod = json!({"metadata": {"namespace": "ns", "name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let mut pod =
+        json!({"metadata": {"namespace": "ns", "name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
     for (field, value) in spec.as_object().unwrap() {
         pod["spec"][field] = value.clone();
     }
@@ -150,13 +159,20 @@ async fn a_plain_pod_gets_what_upstream_gives() {
     let volume = &made.get(&["spec", "volumes"]).unwrap()[0];
     assert_eq!((volume["name"].clone(), &volume["projected"]["defaultMode"]), (mount["name"].clone(), &json!(420)));
 
-    let off = bench.run("CREATE pods ns p", None, Some(pod(json!({"automountServiceAccountToken": false})))).await.unwrap();
+    let off =
+        bench.run("CREATE pods ns p", None, Some(pod(json!({"automountServiceAccountToken": false})))).await.unwrap();
     assert!(off.unwrap().get(&["spec", "volumes"]).is_none());
     for (spec, message) in [
-        (json!({"serviceAccountName": "x"}), "pods \"p\" is forbidden: error looking up service account ns/x: serviceaccount \"x\" not found"),
+        (
+            json!({"serviceAccountName": "x"}),
+            "pods \"p\" is forbidden: error looking up service account ns/x: serviceaccount \"x\" not found",
+        ),
         (json!({"priorityClassName": "x"}), "pods \"p\" is forbidden: no PriorityClass with name x was found"),
         (json!({"runtimeClassName": "x"}), "pods \"p\" is forbidden: pod rejected: RuntimeClass \"x\" not found"),
-        (json!({"priority": 5}), "pods \"p\" is forbidden: the integer value of priority (5) must not be provided in pod spec; priority admission controller computed 0 from the given PriorityClass name"),
+        (
+            json!({"priority": 5}),
+            "pods \"p\" is forbidden: the integer value of priority (5) must not be provided in pod spec; priority admission controller computed 0 from the given PriorityClass name",
+        ),
     ] {
         assert_eq!(bench.refusal("CREATE pods ns p", None, Some(pod(spec))).await, message);
     }
@@ -180,10 +196,16 @@ async fn namespaces_bound_what_is_in_them() {
 #[tokio::test]
 async fn limits_and_quotas_hold() {
     let bench = Bench::new(&[]);
-    bench.world.put("limitranges", json!({"metadata": {"namespace": "ns", "name": "l"}, "spec": {"limits": [
-        {"type": "Container", "defaultRequest": {"cpu": "100m"}, "default": {"cpu": "200m"}, "max": {"cpu": "1"}}]}}));
+    bench.world.put(
+        "limitranges",
+        json!({"metadata": {"namespace": "ns", "name": "l"}, "spec": {"limits": [
+        {"type": "Container", "defaultRequest": {"cpu": "100m"}, "default": {"cpu": "200m"}, "max": {"cpu": "1"}}]}}),
+    );
     let made = bench.run("CREATE pods ns p", None, Some(pod(json!({})))).await.unwrap().unwrap();
-    assert_eq!(made.get(&["spec", "containers"]).unwrap()[0]["resources"], json!({"requests": {"cpu": "100m"}, "limits": {"cpu": "200m"}}));
+    assert_eq!(
+        made.get(&["spec", "containers"]).unwrap()[0]["resources"],
+        json!({"requests": {"cpu": "100m"}, "limits": {"cpu": "200m"}})
+    );
     assert_eq!(
         made.annotation("kubernetes.io/limit-ranger"),
         Some("LimitRanger plugin set: cpu request for container c; cpu limit for container c")
@@ -193,8 +215,11 @@ async fn limits_and_quotas_hold() {
         bench.refusal("CREATE pods ns p", None, Some(pod(big))).await,
         "pods \"p\" is forbidden: maximum cpu usage per Container is 1, but limit is 2"
     );
-    bench.world.put("resourcequotas", json!({"metadata": {"namespace": "ns", "name": "q", "uid": "1", "resourceVersion": "5"},
-        "status": {"hard": {"pods": "2", "requests.cpu": "150m"}, "used": {"pods": "0", "requests.cpu": "0"}}}));
+    bench.world.put(
+        "resourcequotas",
+        json!({"metadata": {"namespace": "ns", "name": "q", "uid": "1", "resourceVersion": "5"},
+        "status": {"hard": {"pods": "2", "requests.cpu": "150m"}, "used": {"pods": "0", "requests.cpu": "0"}}}),
+    );
     bench.run("CREATE pods ns p", None, Some(pod(json!({})))).await.unwrap();
     let stored = bench.world.all("resourcequotas", "ns")[0].clone();
     assert_eq!(stored.get(&["status", "used"]), Some(&json!({"pods": "1", "requests.cpu": "100m"})));
@@ -215,9 +240,13 @@ async fn pod_security_is_enforced_and_warned() {
         bench.refusal("CREATE pods ns p", None, Some(pod(json!({"hostNetwork": true})))).await,
         "pods \"p\" is forbidden: violates PodSecurity \"baseline:latest\": host namespaces (hostNetwork=true)"
     );
-    let template = json!({"metadata": {"name": "d"}, "spec": {"template": {"spec": {"hostPID": true, "containers": []}}}});
+    let template =
+        json!({"metadata": {"name": "d"}, "spec": {"template": {"spec": {"hostPID": true, "containers": []}}}});
     bench.run("CREATE deployments.apps ns d", None, Some(template)).await.unwrap();
-    assert_eq!(bench.warnings.take(), ["would violate PodSecurity \"baseline:latest\": host namespaces (hostPID=true)"]);
+    assert_eq!(
+        bench.warnings.take(),
+        ["would violate PodSecurity \"baseline:latest\": host namespaces (hostPID=true)"]
+    );
 }
 
 #[tokio::test]
@@ -225,8 +254,14 @@ async fn nodes_keep_to_themselves() {
     let mut bench = Bench::new(&["NodeRestriction"]);
     bench.user = UserInfo::node("n1");
     let node = |labels: Value| json!({"metadata": {"name": "n1", "labels": labels}, "spec": {}});
-    let made = bench.run("CREATE nodes - n1", None, Some(node(json!({"kubernetes.io/hostname": "n1", "a": "b"})))).await.unwrap();
-    assert_eq!(made.unwrap().get(&["spec", "taints"]), Some(&json!([{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}])));
+    let made = bench
+        .run("CREATE nodes - n1", None, Some(node(json!({"kubernetes.io/hostname": "n1", "a": "b"}))))
+        .await
+        .unwrap();
+    assert_eq!(
+        made.unwrap().get(&["spec", "taints"]),
+        Some(&json!([{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]))
+    );
     let old = Object::from_value(node(json!({}))).unwrap();
     assert_eq!(
         bench.refusal("UPDATE nodes - n1", Some(&old), Some(node(json!({"node-role.kubernetes.io/master": ""})))).await,
@@ -246,8 +281,13 @@ fn flags_select_plugins() {
     let on = select(&names(&["NodeRestriction"]), &names(&["ServiceAccount"])).unwrap();
     let position = |name: &str| on.iter().position(|row| row.name == name);
     assert!(position("ServiceAccount").is_none());
-    assert!(position("LimitRanger") < position("NodeRestriction") && position("NodeRestriction") < position("ResourceQuota"));
-    for (enable, disable) in [(vec!["Nonsense"], vec![]), (vec!["EventRateLimit"], vec![]), (vec!["Priority"], vec!["Priority"])] {
+    assert!(
+        position("LimitRanger") < position("NodeRestriction")
+            && position("NodeRestriction") < position("ResourceQuota")
+    );
+    for (enable, disable) in
+        [(vec!["Nonsense"], vec![]), (vec!["EventRateLimit"], vec![]), (vec!["Priority"], vec!["Priority"])]
+    {
         assert!(select(&names(&enable), &names(&disable)).is_err(), "{enable:?}");
     }
 }

@@ -10,9 +10,7 @@ mod kind;
 mod kinds;
 pub mod prelude;
 
-pub use coded::{
-    Coded, DecodeError, decode, encode_protobuf, from_json, from_object, from_value, quantity, to_object,
-};
+pub use coded::{Coded, DecodeError, decode, encode_protobuf, from_json, from_object, from_value, quantity, to_object};
 pub use descriptions::Descriptions;
 pub use k8s_openapi;
 pub use k8s_openapi::api as k8s;

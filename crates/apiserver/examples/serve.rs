@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use apiserver::{Config, Listen, Server};
 use async_trait::async_trait;
-use auth_api::{Attributes, Authenticated, AuthenticationError, Authenticator, Authorizer, AuthorizerError, Credentials, Decision, UserInfo};
+use auth_api::{
+    Attributes, Authenticated, AuthenticationError, Authenticator, Authorizer, AuthorizerError, Credentials, Decision,
+    UserInfo,
+};
 
 struct Everybody;
 

@@ -10,9 +10,9 @@ use authn::{Anonymous, ClientCertificates, FrontProxy, HeaderNames, TokenAuthent
 use authz::{Authorizers, Mode};
 use futures::FutureExt;
 use kinds::{Cidr, ServiceRanges};
+use registry::backend::{self, Store};
 use registry::{Access, Registry};
 use rt::Shutdown;
-use registry::backend::{self, Store};
 use wire::{TlsConfig, TlsSource};
 
 use crate::config::{Config, KubeletClient, Listen, PostStart};
@@ -98,7 +98,8 @@ fn open_store(flags: &Flags) -> Result<Arc<dyn Store>, RunError> {
             ..backend::EtcdTls::default()
         }),
     };
-    let options = backend::EtcdOptions { endpoints: flags.etcd_servers.clone(), tls, ..backend::EtcdOptions::default() };
+    let options =
+        backend::EtcdOptions { endpoints: flags.etcd_servers.clone(), tls, ..backend::EtcdOptions::default() };
     Ok(backend::Etcd::connect(options)?)
 }
 
@@ -120,11 +121,18 @@ fn serving(flags: &Flags, advertise: IpAddr, service_ip: IpAddr) -> Result<TlsSo
             let ca = pki::Pair::new_ca("apiserver-ca").map_err(pki("make a serving certificate"))?;
             let mut sans = vec![pki::San::Ip(advertise), pki::San::Ip(service_ip)];
             sans.push(pki::San::Ip(IpAddr::from([127, 0, 0, 1])));
-            for name in ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"] {
+            for name in [
+                "localhost",
+                "kubernetes",
+                "kubernetes.default",
+                "kubernetes.default.svc",
+                "kubernetes.default.svc.cluster.local",
+            ] {
                 sans.push(pki::San::Dns(name.into()));
             }
             let subject = pki::Subject::new("apiserver", &[]);
-            let pair = ca.issue(&subject, &sans, pki::Usage::SERVER, CERT_LIFE).map_err(pki("make a serving certificate"))?;
+            let pair =
+                ca.issue(&subject, &sans, pki::Usage::SERVER, CERT_LIFE).map_err(pki("make a serving certificate"))?;
             pki::files::store_pair(&base, &pair, false).map_err(pki("keep the serving certificate"))?;
             pair
         }
@@ -133,7 +141,7 @@ fn serving(flags: &Flags, advertise: IpAddr, service_ip: IpAddr) -> Result<TlsSo
         certificate: pair.cert_pem().into_bytes(),
         key: pair.key_pem().into_bytes(),
         request_client_certificate: true,
-            ..wire::TlsSource::default()
+        ..wire::TlsSource::default()
     })
 }
 
@@ -290,10 +298,10 @@ pub async fn start(flags: &Flags, mut extras: Extras, shutdown: Shutdown) -> Res
     let modes: Vec<Mode> =
         flags.authorization_mode.iter().map(|m| m.parse()).collect::<Result<_, _>>().map_err(RunError::Flags)?;
     let authorizers = Arc::new(Authorizers::start(&modes, &lookup, &shutdown));
-    let plugins = admission::select(&flags.enable_admission_plugins, &flags.disable_admission_plugins).map_err(RunError::Flags)?;
-    let escalation = authorizers
-        .rbac()
-        .map(|rbac| Arc::new(authz::rbac::Escalation::new(rbac.clone(), authorizers.clone())));
+    let plugins = admission::select(&flags.enable_admission_plugins, &flags.disable_admission_plugins)
+        .map_err(RunError::Flags)?;
+    let escalation =
+        authorizers.rbac().map(|rbac| Arc::new(authz::rbac::Escalation::new(rbac.clone(), authorizers.clone())));
     let chain = Chain::new(
         &plugins,
         Deps {

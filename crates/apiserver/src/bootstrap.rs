@@ -63,8 +63,16 @@ async fn namespaces(access: Access) -> Result<(), Status> {
 async fn priority_classes(access: Access) -> Result<(), Status> {
     let gvr = GroupVersionResource::new("scheduling.k8s.io", "v1", "priorityclasses");
     let classes = [
-        ("system-node-critical", 2_000_001_000_i64, "Used for system critical pods that must not be moved from their current node."),
-        ("system-cluster-critical", 2_000_000_000, "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary."),
+        (
+            "system-node-critical",
+            2_000_001_000_i64,
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
     ];
     for (name, value, description) in classes {
         let wanted = json!({

@@ -66,7 +66,15 @@ pub(crate) async fn run(
         let user = impersonate::apply(&state, &head.headers, user).await?;
         let _permit = admit_in_flight(&state, &info, &user)?;
         authorize(&state, &info, &query, &user).await?;
-        let call = Call { state: state.clone(), info, query, raw_query, user: Arc::new(user), head, body: parking_lot::Mutex::new(body) };
+        let call = Call {
+            state: state.clone(),
+            info,
+            query,
+            raw_query,
+            user: Arc::new(user),
+            head,
+            body: parking_lot::Mutex::new(body),
+        };
         route::handle(call).await
     };
     let guarded = AssertUnwindSafe(work).catch_unwind();
@@ -83,7 +91,10 @@ pub(crate) async fn run(
         Ok(Err(status)) => status_response(&headers, &status),
         Err(_) => {
             error!(verb = labels.0, resource = %labels.1, "request handler panicked");
-            status_response(&headers, &Status::internal("this request caused apiserver to panic. Look in the logs for details."))
+            status_response(
+                &headers,
+                &Status::internal("this request caused apiserver to panic. Look in the logs for details."),
+            )
         }
     };
     let code = response.status().as_u16();

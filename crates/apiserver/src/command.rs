@@ -20,7 +20,8 @@ pub async fn main(arguments: Vec<String>, shutdown: Shutdown) -> i32 {
         println!("Kubernetes {}", crate::VERSION);
         return 0;
     }
-    let format = if flags.logging_format == "json" { telemetry::logs::Format::Json } else { telemetry::logs::Format::Text };
+    let format =
+        if flags.logging_format == "json" { telemetry::logs::Format::Json } else { telemetry::logs::Format::Text };
     telemetry::logs::init(format, flags.v);
     let workshop = std::env::var("CORTEN_PROFILE").is_ok_and(|p| p == "workshop");
     let extras = Extras { workshop, ..Extras::default() };

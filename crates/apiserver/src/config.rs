@@ -82,8 +82,7 @@ pub struct PostStart {
 }
 
 /// The work of a [`PostStart`].
-pub type PostStartFn =
-    Box<dyn Fn() -> futures::future::BoxFuture<'static, Result<(), meta::Status>> + Send + Sync>;
+pub type PostStartFn = Box<dyn Fn() -> futures::future::BoxFuture<'static, Result<(), meta::Status>> + Send + Sync>;
 
 impl Config {
     /// Upstream's defaults around the four parts that have none.

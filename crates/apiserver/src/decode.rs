@@ -81,9 +81,7 @@ pub(crate) fn built_in(bytes: &[u8], media: Media, default: &GroupVersionKind) -
     let result = match media {
         Media::Json => codec::decode_json(bytes, Some(default)),
         Media::Yaml => codec::decode_yaml(bytes, Some(default)),
-        Media::Protobuf => {
-            codec::decode_protobuf(bytes).map(|object| Decoded { object, strict: Vec::new() })
-        }
+        Media::Protobuf => codec::decode_protobuf(bytes).map(|object| Decoded { object, strict: Vec::new() }),
     };
     result.map_err(|e| unreadable(default, &e))
 }

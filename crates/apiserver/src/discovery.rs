@@ -328,7 +328,12 @@ fn remote_discovery(group: &str, version: &str, list: &Value) -> Vec<Value> {
     .collect()
 }
 
-fn group_discovery(rows: &[Arc<KindRow>], remote: &[(String, String, Value)], group: &str, versions: &[String]) -> Value {
+fn group_discovery(
+    rows: &[Arc<KindRow>],
+    remote: &[(String, String, Value)],
+    group: &str,
+    versions: &[String],
+) -> Value {
     let kind_of = |k: &GroupVersionKind| json!({"group": k.group, "version": k.version, "kind": k.kind});
     let versions: Vec<Value> = versions
         .iter()

@@ -227,7 +227,9 @@ impl Flags {
             wrong.push("--storage-media-type: only application/vnd.kubernetes.protobuf is supported".to_owned());
         }
         if self.secure_port == 0 {
-            wrong.push("--secure-port 0 must be between 1 and 65535, inclusive. It cannot be turned off with 0".to_owned());
+            wrong.push(
+                "--secure-port 0 must be between 1 and 65535, inclusive. It cannot be turned off with 0".to_owned(),
+            );
         }
         if self.tls_cert_file.is_some() != self.tls_private_key_file.is_some() {
             wrong.push("--tls-cert-file and --tls-private-key-file must be specified together".to_owned());
@@ -259,7 +261,8 @@ impl Flags {
     /// Not a range.
     pub fn node_ports(&self) -> Result<std::ops::RangeInclusive<u16>, String> {
         let text = &self.service_node_port_range;
-        let wrong = || format!("invalid argument {text:?} for \"--service-node-port-range\" flag: unable to parse port range");
+        let wrong =
+            || format!("invalid argument {text:?} for \"--service-node-port-range\" flag: unable to parse port range");
         if let Some((low, high)) = text.split_once('-') {
             return Ok(low.parse().map_err(|_| wrong())?..=high.parse().map_err(|_| wrong())?);
         }

@@ -103,7 +103,9 @@ fn client(ca: &[u8], certificate: &[u8], key: &[u8]) -> Result<rustls::ClientCon
         for certificate in rustls_pemfile::certs(&mut &*ca) {
             roots.add(certificate.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
         }
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().map_err(|e| e.to_string())?
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+            .build()
+            .map_err(|e| e.to_string())?
     };
     let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(|e| e.to_string())?.dangerous().with_custom_certificate_verifier(verifier);
@@ -143,7 +145,10 @@ impl Kubelets {
         let port = node.get_i64(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"]).filter(|p| *p > 0);
         let port = u16::try_from(port.unwrap_or(KUBELET_PORT)).map_err(Status::internal)?;
         let host = self.address(&node).ok_or_else(|| {
-            Status::internal(format!("no preferred addresses found; known addresses: {:?}", node.get(&["status", "addresses"])))
+            Status::internal(format!(
+                "no preferred addresses found; known addresses: {:?}",
+                node.get(&["status", "addresses"])
+            ))
         })?;
         Ok(Backend { host, port, tls: Some(Peer::Kubelet) })
     }
@@ -172,7 +177,11 @@ impl Kubelets {
     }
 
     /// Sends a request; the answer may be an upgrade.
-    pub async fn send(&self, backend: &Backend, mut request: Request<Body>) -> Result<Response<hyper::body::Incoming>, Status> {
+    pub async fn send(
+        &self,
+        backend: &Backend,
+        mut request: Request<Body>,
+    ) -> Result<Response<hyper::body::Incoming>, Status> {
         let failed = |what: &str, error: &dyn std::fmt::Display| {
             Status::failure(
                 503,

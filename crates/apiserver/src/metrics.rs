@@ -56,7 +56,10 @@ pub(crate) fn answer(state: &State) -> Response<Body> {
     text.push_str("# TYPE apiserver_storage_objects gauge\n");
     for resource in state.registry.all() {
         if let Some(count) = resource.cached_objects() {
-            text.push_str(&format!("apiserver_storage_objects{{resource=\"{}\"}} {count}\n", resource.row.group_resource()));
+            text.push_str(&format!(
+                "apiserver_storage_objects{{resource=\"{}\"}} {count}\n",
+                resource.row.group_resource()
+            ));
         }
     }
     bytes_response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)

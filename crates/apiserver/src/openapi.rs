@@ -126,7 +126,8 @@ fn make(path: &str, rows: &[Arc<KindRow>]) -> Option<Document> {
             // The hash must change when the document does; what a document is made of are the rows of its version.
             let entries = group_versions(rows).into_iter().map(|(path, gv)| {
                 let parts = resources(rows, Some(&gv), &openapi::undescribed);
-                let hash: String = sha2::Sha512::digest(format!("{parts:?}")).iter().map(|b| format!("{b:02X}")).collect();
+                let hash: String =
+                    sha2::Sha512::digest(format!("{parts:?}")).iter().map(|b| format!("{b:02X}")).collect();
                 (path, hash)
             });
             Some(hashed(&openapi::v3_index(&entries.collect::<Vec<_>>())))

@@ -119,7 +119,8 @@ impl<'a> Tracker<'a> {
             Some(old) => self.in_version(old)?,
             None => self.empty(),
         };
-        let mut tracked = self.with_manager(|m| self.in_version(new).map(|served| m.update(&live, served, &self.manager)))?;
+        let mut tracked =
+            self.with_manager(|m| self.in_version(new).map(|served| m.update(&live, served, &self.manager)))?;
         match tracked.body.get_mut("metadata").and_then(Value::as_object_mut).and_then(|m| m.remove("managedFields")) {
             Some(fields) => drop(new.metadata_mut().insert("managedFields".into(), fields)),
             None => managedfields::strip_managed_fields(new),
@@ -211,4 +212,3 @@ pub(crate) fn strategic_merge(gvk: &GroupVersionKind, tree: &mut Value, patch: &
     *tree = Value::Object(merged);
     Ok(())
 }
-

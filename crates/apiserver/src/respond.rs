@@ -98,7 +98,12 @@ pub(crate) fn takes_gzip(request: &HeaderMap) -> bool {
 }
 
 /// The same, compressed when it is large and the client takes it.
-pub(crate) fn sized_response(request: &HeaderMap, code: StatusCode, content_type: &str, bytes: Vec<u8>) -> Response<Body> {
+pub(crate) fn sized_response(
+    request: &HeaderMap,
+    code: StatusCode,
+    content_type: &str,
+    bytes: Vec<u8>,
+) -> Response<Body> {
     if bytes.len() < GZIP_FROM || !takes_gzip(request) {
         return bytes_response(code, content_type, bytes);
     }
@@ -192,8 +197,7 @@ pub(crate) fn list_response(request: &HeaderMap, form: &Form<'_>, listed: &Liste
             schema::codec::protobuf_list(&gv, kind, &meta, &items).map_err(Status::internal)?
         }
         _ => {
-            let objects: Vec<Object> =
-                listed.entries.iter().map(|e| form.tree(&e.raw)).collect::<Result<_, _>>()?;
+            let objects: Vec<Object> = listed.entries.iter().map(|e| form.tree(&e.raw)).collect::<Result<_, _>>()?;
             let list = shape_list(form, &objects, meta.to_map())?;
             if media == Media::Protobuf && form.negotiated.itself() {
                 protobuf_tree_list(form, &meta, &objects)?

@@ -72,7 +72,10 @@ async fn token_review(state: &State, object: &Object) -> Result<Value, Status> {
 }
 
 fn strings(value: Option<&Value>) -> Vec<String> {
-    value.and_then(Value::as_array).map(|l| l.iter().filter_map(Value::as_str).map(str::to_owned).collect()).unwrap_or_default()
+    value
+        .and_then(Value::as_array)
+        .map(|l| l.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+        .unwrap_or_default()
 }
 
 fn subject(object: &Object) -> UserInfo {
@@ -93,12 +96,20 @@ fn check_subject(kind: &str, object: &Object, namespace: &str) -> Result<(), Sta
     let mut errors = Vec::new();
     let nobody = object.get_str(&["spec", "user"]).is_empty() && strings(object.get(&["spec", "groups"])).is_empty();
     if nobody {
-        errors.push(meta::field::Error::invalid(&spec.child("user"), "", "at least one of user or group must be specified"));
+        errors.push(meta::field::Error::invalid(
+            &spec.child("user"),
+            "",
+            "at least one of user or group must be specified",
+        ));
     }
     let has = |field: &str| object.get(&["spec", field]).is_some_and(|v| !v.is_null());
     if has("resourceAttributes") && has("nonResourceAttributes") {
         let field = spec.child("nonResourceAttributes");
-        errors.push(meta::field::Error::invalid(&field, Value::Null, "cannot be specified in combination with resourceAttributes"));
+        errors.push(meta::field::Error::invalid(
+            &field,
+            Value::Null,
+            "cannot be specified in combination with resourceAttributes",
+        ));
     }
     if !has("resourceAttributes") && !has("nonResourceAttributes") {
         let field = spec.child("resourceAttributes");

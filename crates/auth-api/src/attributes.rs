@@ -115,6 +115,10 @@ pub trait Authorizer: Send + Sync {
 
     /// What the user may do in a namespace.
     async fn rules_for(&self, _user: &UserInfo, _namespace: &str) -> Rules {
-        Rules { incomplete: true, evaluation_error: "authorizer does not support listing rules".into(), ..Rules::default() }
+        Rules {
+            incomplete: true,
+            evaluation_error: "authorizer does not support listing rules".into(),
+            ..Rules::default()
+        }
     }
 }

@@ -8,7 +8,7 @@ mod lookup;
 mod token;
 mod user;
 
-pub use attributes::{Attributes, Authorizer, AuthorizerError, Decision, ResourceRule, NonResourceRule, Rules};
+pub use attributes::{Attributes, Authorizer, AuthorizerError, Decision, NonResourceRule, ResourceRule, Rules};
 pub use authenticator::{Authenticated, AuthenticationError, Authenticator, Credentials};
 pub use lookup::{Edit, Lookup, ObjectEvent};
 pub use token::{BoundObject, ServiceAccountTokenIssuer, TokenClaims, TokenError};

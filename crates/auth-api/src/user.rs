@@ -43,8 +43,7 @@ impl UserInfo {
     pub fn new(name: impl Into<String>, groups: &[&str]) -> Self {
         let name = name.into();
         let mut groups: Vec<String> = groups.iter().map(|g| (*g).to_owned()).collect();
-        let everyone =
-            if name == users::ANONYMOUS { groups::UNAUTHENTICATED } else { groups::AUTHENTICATED };
+        let everyone = if name == users::ANONYMOUS { groups::UNAUTHENTICATED } else { groups::AUTHENTICATED };
         if !groups.iter().any(|g| g == everyone) {
             groups.push(everyone.to_owned());
         }

@@ -67,8 +67,7 @@ impl FrontProxy {
         let text = |value: &http::HeaderValue| value.to_str().ok().filter(|v| !v.is_empty()).map(str::to_owned);
         let first = |names: &[String]| names.iter().find_map(|n| headers.get(n.as_str()).and_then(text));
         let name = first(&self.headers.user)?;
-        let groups =
-            self.headers.group.iter().flat_map(|n| headers.get_all(n.as_str())).filter_map(text).collect();
+        let groups = self.headers.group.iter().flat_map(|n| headers.get_all(n.as_str())).filter_map(text).collect();
         let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for prefix in &self.headers.extra_prefix {
             for (header, value) in headers {

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use auth_api::{
-    Authenticator, BoundObject, Credentials, Lookup, ObjectEvent, ServiceAccountTokenIssuer, TokenClaims,
-};
+use auth_api::{Authenticator, BoundObject, Credentials, Lookup, ObjectEvent, ServiceAccountTokenIssuer, TokenClaims};
 use futures::stream::{BoxStream, StreamExt};
 use meta::{GroupVersionResource, Object, Status};
 use serde_json::json;
@@ -82,7 +80,10 @@ async fn service_account_tokens() {
     assert_eq!(error.message, "pod UID (u2) does not match service account pod ref claim (other)");
     let expired = TokenClaims { expiration_seconds: -120, ..claims("u2") };
     let (expired, _) = tokens.issue(&expired).await.unwrap();
-    assert_eq!(tokens.authenticate_token(&expired, &api).await.unwrap_err().message, "service account token has expired");
+    assert_eq!(
+        tokens.authenticate_token(&expired, &api).await.unwrap_err().message,
+        "service account token has expired"
+    );
     let mut forged = good.clone();
     forged.replace_range(forged.len() - 6.., "AAAAAA");
     assert_eq!(tokens.authenticate_token(&forged, &api).await.unwrap_err().message, "invalid signature");
@@ -130,7 +131,10 @@ async fn certificates_and_front_proxy() {
     let jane = leaf(&ca, "jane");
     let shown = Credentials { peer_certificates: &jane, ..Credentials::default() };
     let found = union.authenticate(&shown).await.unwrap().unwrap();
-    assert_eq!((found.user.name.as_str(), found.user.groups), ("jane", vec!["dev".into(), "system:authenticated".into()]));
+    assert_eq!(
+        (found.user.name.as_str(), found.user.groups),
+        ("jane", vec!["dev".into(), "system:authenticated".into()])
+    );
 
     let mut headers = http::HeaderMap::new();
     headers.insert("x-remote-user", "bob".parse().unwrap());

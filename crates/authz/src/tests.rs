@@ -42,20 +42,38 @@ fn request(user: UserInfo, line: &str) -> Attributes {
         Some((r, s)) => (r.to_owned(), s.to_owned()),
         None => (resource, String::new()),
     };
-    Attributes { user, verb, api_group: group, resource, subresource, namespace, name, resource_request: true, ..Attributes::default() }
+    Attributes {
+        user,
+        verb,
+        api_group: group,
+        resource,
+        subresource,
+        namespace,
+        name,
+        resource_request: true,
+        ..Attributes::default()
+    }
 }
 
 fn policy() -> Vec<(&'static str, Arc<Object>)> {
     let subject = |kind: &str, name: &str| json!([{"kind": kind, "name": name, "namespace": "ns"}]);
     let binding = |ns: &str, name: &str, kind: &str, role: &str, subjects: Value| {
-        object(json!({"metadata": {"namespace": ns, "name": name}, "roleRef": {"kind": kind, "name": role}, "subjects": subjects}))
+        object(
+            json!({"metadata": {"namespace": ns, "name": name}, "roleRef": {"kind": kind, "name": role}, "subjects": subjects}),
+        )
     };
     vec![
-        ("clusterroles", object(json!({"metadata": {"name": "viewer"}, "rules": [
+        (
+            "clusterroles",
+            object(json!({"metadata": {"name": "viewer"}, "rules": [
             {"apiGroups": [""], "resources": ["pods", "*/scale"], "verbs": ["get", "list"]},
-            {"nonResourceURLs": ["/logs/*"], "verbs": ["get"]}]}))),
-        ("roles", object(json!({"metadata": {"namespace": "ns", "name": "one"}, "rules": [
-            {"apiGroups": ["apps"], "resources": ["deployments"], "resourceNames": ["web"], "verbs": ["*"]}]}))),
+            {"nonResourceURLs": ["/logs/*"], "verbs": ["get"]}]})),
+        ),
+        (
+            "roles",
+            object(json!({"metadata": {"namespace": "ns", "name": "one"}, "rules": [
+            {"apiGroups": ["apps"], "resources": ["deployments"], "resourceNames": ["web"], "verbs": ["*"]}]})),
+        ),
         ("clusterrolebindings", binding("", "viewers", "ClusterRole", "viewer", subject("Group", "dev"))),
         ("clusterrolebindings", binding("", "broken", "ClusterRole", "gone", subject("User", "eve"))),
         ("rolebindings", binding("ns", "robots", "Role", "one", subject("ServiceAccount", "robot"))),
@@ -153,8 +171,10 @@ async fn nodes_read_what_their_pods_need() {
 
 #[test]
 fn bootstrap_policy_is_planned() {
-    let want = || Object::clone(&object(json!({"metadata": {"name": "r", "labels": {"l": "1"}}, "rules": [
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]}]})));
+    let want = || {
+        Object::clone(&object(json!({"metadata": {"name": "r", "labels": {"l": "1"}}, "rules": [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]}]})))
+    };
     assert!(matches!(plan("clusterroles", None, want()), Some(Write::Create(_))));
     assert_eq!(plan("clusterroles", Some(&want()), want()), None);
     let mut wider = want();

@@ -100,7 +100,10 @@ async fn create(clients: &[Client], count: usize, measured: &mut Measured) -> Re
                     return anyhow::Ok(samples);
                 }
                 let sent = Instant::now();
-                client.call(Method::POST, &path, Some("application/json"), pod(number)).await.context("create a pod")?;
+                client
+                    .call(Method::POST, &path, Some("application/json"), pod(number))
+                    .await
+                    .context("create a pod")?;
                 samples.add(sent.elapsed().as_secs_f64() * 1e3);
             }
         })

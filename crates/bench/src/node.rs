@@ -150,7 +150,8 @@ async fn burst(cluster: &Cluster, client: &Client, measured: &mut Measured) -> R
     measured.set("burst", begun.elapsed().as_secs_f64());
     let pids = process::node_processes(cluster)?;
     let servers = e2e::machine::processes_of(cluster.name(), &cluster.data_dir());
-    let servers: Vec<u32> = servers.into_iter().filter(|p| p.command.contains("demo --listen")).map(|p| p.pid).collect();
+    let servers: Vec<u32> =
+        servers.into_iter().filter(|p| p.command.contains("demo --listen")).map(|p| p.pid).collect();
     let ours: Vec<u32> = pids.into_iter().filter(|pid| !servers.contains(pid)).collect();
     measured.set("idle-pod", (process::memory(&ours).own - before) / MANY as f64);
     for name in &names {
@@ -214,7 +215,9 @@ async fn services(client: &Client, measured: &mut Measured) -> Result<()> {
         let made = client.create(&object).await.context("create a Service")?;
         let ip = made.spec.and_then(|s| s.cluster_ip).context("the Service has no address")?;
         let address = SocketAddr::new(ip.parse().context("the Service's address")?, 80);
-        tokio::time::timeout(LIMIT, until_answered(address)).await.with_context(|| format!("{address} does not answer"))?;
+        tokio::time::timeout(LIMIT, until_answered(address))
+            .await
+            .with_context(|| format!("{address} does not answer"))?;
         samples.add(begun.elapsed().as_secs_f64());
         client.delete::<Service>(NAMESPACE, &name, &DeleteOptions::default()).await.context("delete a Service")?;
     }

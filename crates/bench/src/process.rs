@@ -42,10 +42,8 @@ fn parse(smaps: &str) -> Memory {
 /// Sums the memory of processes; one that has ended counts nothing.
 pub(crate) fn memory(pids: &[u32]) -> Memory {
     let each = pids.iter().filter_map(|pid| std::fs::read_to_string(format!("/proc/{pid}/smaps")).ok());
-    each.map(|text| parse(&text)).fold(Memory::default(), |sum, one| Memory {
-        own: sum.own + one.own,
-        store_map: sum.store_map + one.store_map,
-    })
+    each.map(|text| parse(&text))
+        .fold(Memory::default(), |sum, one| Memory { own: sum.own + one.own, store_map: sum.store_map + one.store_map })
 }
 
 /// CPU seconds that processes have used so far.

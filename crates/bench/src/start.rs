@@ -16,7 +16,8 @@ use crate::table::Measured;
 const RUNS: usize = 3;
 const DNS_LIMIT: Duration = Duration::from_secs(10);
 /// `kubernetes.default.svc.cluster.local`, type A, asked under id 7.
-const QUESTION: &[u8] = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x0akubernetes\x07default\x03svc\x07cluster\x05local\0\0\x01\0\x01";
+const QUESTION: &[u8] =
+    b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x0akubernetes\x07default\x03svc\x07cluster\x05local\0\0\x01\0\x01";
 
 /// A fresh cluster of one node.
 pub(crate) fn cluster(binary: &Path) -> Result<Cluster> {

@@ -125,7 +125,8 @@ impl Table {
     }
 
     pub(crate) fn markdown(&self, only: &[String]) -> String {
-        let mut text = String::from("| name | what | Corten | upstream | budget | met |\n|---|---|---:|---:|---:|---|\n");
+        let mut text =
+            String::from("| name | what | Corten | upstream | budget | met |\n|---|---|---:|---:|---:|---|\n");
         for entry in self.entries(only) {
             let met = match entry.met {
                 Some(true) => "yes",

@@ -184,9 +184,9 @@ impl Client {
         };
         // Boxed: one type for all callers keeps their futures small and quick to compile.
         Box::pin(async move {
-            rt::time::timeout(CALL_TIMEOUT, exchange).await.map_err(|e| {
-                Error::Transport(crate::TransportError::new("wait for the answer", e))
-            })?
+            rt::time::timeout(CALL_TIMEOUT, exchange)
+                .await
+                .map_err(|e| Error::Transport(crate::TransportError::new("wait for the answer", e)))?
         })
     }
 
@@ -231,12 +231,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn update_object(
-        &self,
-        of: &Resource<'_>,
-        subresource: &str,
-        object: &Object,
-    ) -> Result<Object, Error> {
+    pub async fn update_object(&self, of: &Resource<'_>, subresource: &str, object: &Object) -> Result<Object, Error> {
         let path = of.path(object.name(), subresource);
         self.send_json(Method::PUT, &path, &Value::Object(object.body.clone())).await
     }
@@ -266,12 +261,7 @@ impl Client {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn delete_object(
-        &self,
-        of: &Resource<'_>,
-        name: &str,
-        options: &DeleteOptions,
-    ) -> Result<Object, Error> {
+    pub async fn delete_object(&self, of: &Resource<'_>, name: &str, options: &DeleteOptions) -> Result<Object, Error> {
         self.send_json(Method::DELETE, &of.path(name, ""), &options.to_value()).await
     }
 

@@ -67,11 +67,11 @@ impl HttpTransport {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(Duration::from_secs(30)));
-        let mut connector = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls_config(tls)?).https_or_http();
+        let mut connector =
+            hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls_config(tls)?).https_or_http();
         if let Some(name) = &tls.server_name {
             let name = ServerName::try_from(name.clone()).map_err(|_| bad("bad tls-server-name"))?;
-            connector = connector
-                .with_server_name_resolver(hyper_rustls::FixedServerNameResolver::new(name));
+            connector = connector.with_server_name_resolver(hyper_rustls::FixedServerNameResolver::new(name));
         }
         let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())

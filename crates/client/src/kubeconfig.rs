@@ -89,10 +89,8 @@ impl Kubeconfig {
     /// # Errors
     /// The file cannot be read or is no kubeconfig.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
-        let file = serde_yaml_ng::from_str(&text)
-            .map_err(|source| ConfigError::Parse { path: path.into(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        let file = serde_yaml_ng::from_str(&text).map_err(|source| ConfigError::Parse { path: path.into(), source })?;
         Ok(Self { file, base: path.parent().unwrap_or(Path::new("")).to_owned() })
     }
 
@@ -185,9 +183,8 @@ impl Kubeconfig {
 /// This is no pod, or its service-account files are unusable.
 pub fn in_cluster(user_agent: &str) -> Result<Client, ConfigError> {
     const DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-    let variable = |name: &str| {
-        std::env::var(name).map_err(|_| ConfigError::Invalid(format!("not in a pod: {name} is not set")))
-    };
+    let variable =
+        |name: &str| std::env::var(name).map_err(|_| ConfigError::Invalid(format!("not in a pod: {name} is not set")));
     let (host, port) = (variable("KUBERNETES_SERVICE_HOST")?, variable("KUBERNETES_SERVICE_PORT")?);
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     let ca = Path::new(DIR).join("ca.crt");

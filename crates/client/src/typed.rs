@@ -98,12 +98,7 @@ impl Client {
     }
 
     /// Deletes an object.
-    pub async fn delete<T: Kind>(
-        &self,
-        namespace: &str,
-        name: &str,
-        options: &DeleteOptions,
-    ) -> Result<(), Error> {
+    pub async fn delete<T: Kind>(&self, namespace: &str, name: &str, options: &DeleteOptions) -> Result<(), Error> {
         let of = T::gvr();
         let of = Resource { gvr: &of, namespace: scope(namespace) };
         self.delete_object(&of, name, options).await.map(drop)

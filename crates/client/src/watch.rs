@@ -44,8 +44,7 @@ impl WatchParams {
 
     pub(crate) fn query(&self) -> String {
         let timeout = if self.timeout_seconds == 0 { String::new() } else { self.timeout_seconds.to_string() };
-        let (initial, matching) =
-            if self.send_initial_events { ("true", "NotOlderThan") } else { ("", "") };
+        let (initial, matching) = if self.send_initial_events { ("true", "NotOlderThan") } else { ("", "") };
         join_query(&[
             ("watch", "true"),
             ("allowWatchBookmarks", "true"),
@@ -114,9 +113,8 @@ impl<T: DeserializeOwned> WatchStream<T> {
     /// # Errors
     /// The connection broke, the server sent an `ERROR` event (its status is given), or an event does not decode.
     pub async fn next(&mut self) -> Result<Option<WatchEvent<T>>, Error> {
-        let broken = |e: Box<dyn std::error::Error + Send + Sync>| {
-            Error::Transport(TransportError::new("read the watch", e))
-        };
+        let broken =
+            |e: Box<dyn std::error::Error + Send + Sync>| Error::Transport(TransportError::new("read the watch", e));
         loop {
             if let Some(at) = self.buffer[self.scanned..].iter().position(|b| *b == b'\n') {
                 let end = self.scanned + at;

@@ -69,7 +69,9 @@ fn qos_from_spec(pod: &Pod) -> &'static str {
         (!value.is_zero()).then_some(value)
     };
     let whole = spec.resources.as_ref().filter(|r| {
-        ["cpu", "memory"].iter().any(|n| amount(r.limits.as_ref(), n).is_some() || amount(r.requests.as_ref(), n).is_some())
+        ["cpu", "memory"]
+            .iter()
+            .any(|n| amount(r.limits.as_ref(), n).is_some() || amount(r.requests.as_ref(), n).is_some())
     });
     let init = spec.init_containers.iter().flatten();
     let holders: Vec<_> = match whole {

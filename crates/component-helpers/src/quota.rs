@@ -13,8 +13,17 @@ pub type Usage = BTreeMap<String, Quantity>;
 const CLASS_SUFFIX: &str = ".storageclass.storage.k8s.io/";
 const COMPUTE: [&str; 6] = ["cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"];
 const POD_NAMES: [&str; 11] = [
-    "count/pods", "pods", "cpu", "memory", "ephemeral-storage", "requests.cpu", "requests.memory", "requests.ephemeral-storage",
-    "limits.cpu", "limits.memory", "limits.ephemeral-storage",
+    "count/pods",
+    "pods",
+    "cpu",
+    "memory",
+    "ephemeral-storage",
+    "requests.cpu",
+    "requests.memory",
+    "requests.ephemeral-storage",
+    "limits.cpu",
+    "limits.memory",
+    "limits.ephemeral-storage",
 ];
 
 /// How objects of one resource are counted.
@@ -204,7 +213,8 @@ impl Evaluator {
     /// Whether an object is in all scopes of a quota.
     pub fn in_scope(&self, quota: &Object, object: &Object) -> bool {
         let spec = spec_of(quota);
-        let plain = items(spec, "scopes").filter_map(Value::as_str).all(|scope| self.is_in(scope, "Exists", &[], object));
+        let plain =
+            items(spec, "scopes").filter_map(Value::as_str).all(|scope| self.is_in(scope, "Exists", &[], object));
         let selected = spec.get("scopeSelector").into_iter().flat_map(|s| items(s, "matchExpressions")).all(|e| {
             let values: Vec<String> = items(e, "values").filter_map(Value::as_str).map(str::to_owned).collect();
             self.is_in(text(e, &["scopeName"]), text(e, &["operator"]), &values, object)
@@ -228,7 +238,11 @@ impl Evaluator {
                     object.get_str(&["status", "modifyVolumeStatus", "targetVolumeAttributesClassName"]),
                 ];
                 let set: Vec<&str> = classes.into_iter().filter(|c| !c.is_empty()).collect();
-                if set.is_empty() { named("", operator, values) } else { set.iter().any(|c| named(c, operator, values)) }
+                if set.is_empty() {
+                    named("", operator, values)
+                } else {
+                    set.iter().any(|c| named(c, operator, values))
+                }
             }
             _ => false,
         }
@@ -285,9 +299,9 @@ fn is_terminating(spec: &Value) -> bool {
 fn is_best_effort(spec: &Value) -> bool {
     let containers = items(spec, "containers").chain(items(spec, "initContainers"));
     !containers.chain([spec]).any(|holder| {
-        ["requests", "limits"].iter().any(|field| {
-            own(holder, field).iter().any(|(name, q)| (name == "cpu" || name == "memory") && q.sign() > 0)
-        })
+        ["requests", "limits"]
+            .iter()
+            .any(|field| own(holder, field).iter().any(|(name, q)| (name == "cpu" || name == "memory") && q.sign() > 0))
     })
 }
 
@@ -393,7 +407,10 @@ mod tests {
         assert_eq!(usage["requests.example.com/gpu"].to_string(), "2");
         assert_eq!(usage["limits.memory"].to_string(), "1Gi");
         let quota = |scope: Value| {
-            Object::from_value(json!({"spec": {"scopeSelector": {"matchExpressions": [scope]}}, "status": {"hard": {"pods": "1"}}})).unwrap()
+            Object::from_value(
+                json!({"spec": {"scopeSelector": {"matchExpressions": [scope]}}, "status": {"hard": {"pods": "1"}}}),
+            )
+            .unwrap()
         };
         let high = quota(json!({"scopeName": "PriorityClass", "operator": "In", "values": ["high"]}));
         let low = quota(json!({"scopeName": "PriorityClass", "operator": "In", "values": ["low"]}));

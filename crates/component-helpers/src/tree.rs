@@ -29,7 +29,9 @@ pub fn qos_class(spec: &Value) -> &'static str {
 }
 
 fn has_any(resources: &Value) -> bool {
-    ["requests", "limits"].iter().any(|list| ["cpu", "memory"].iter().any(|name| amount(resources, list, name).is_some()))
+    ["requests", "limits"]
+        .iter()
+        .any(|list| ["cpu", "memory"].iter().any(|name| amount(resources, list, name).is_some()))
 }
 
 /// A quantity that is there and not zero.

@@ -25,7 +25,10 @@ pub async fn main(arguments: impl IntoIterator<Item = OsString>, shutdown: Shutd
         }
     };
     let json = flags.logging_format == "json";
-    telemetry::logs::init(if json { telemetry::logs::Format::Json } else { telemetry::logs::Format::Text }, flags.verbosity);
+    telemetry::logs::init(
+        if json { telemetry::logs::Format::Json } else { telemetry::logs::Format::Text },
+        flags.verbosity,
+    );
     let prepared = flags.options().and_then(|options| Ok((options, connect(&flags)?)));
     match prepared {
         Ok((options, client)) => serve(&flags, options, client, shutdown).await,
@@ -49,7 +52,9 @@ fn connect(flags: &Flags) -> Result<Client, Error> {
         return Ok(Client::new(Arc::new(transport), USER_AGENT));
     }
     let Some(master) = &flags.master else {
-        tracing::warn!("Neither --kubeconfig nor --master was specified. Using the inClusterConfig. This might not work.");
+        tracing::warn!(
+            "Neither --kubeconfig nor --master was specified. Using the inClusterConfig. This might not work."
+        );
         if std::env::var_os("KUBERNETES_SERVICE_HOST").is_none() {
             return Err(ConfigError::Invalid("no configuration has been provided".into()).into());
         }
@@ -64,8 +69,7 @@ async fn serve(flags: &Flags, options: Options, client: Client, shutdown: Shutdo
         let client = client.clone();
         move |term: Shutdown| async move {
             let factory = Factory::new(client.clone());
-            let client_for =
-                |account: &str| client.with_user_agent(&format!("{USER_AGENT}/{account}"));
+            let client_for = |account: &str| client.with_user_agent(&format!("{USER_AGENT}/{account}"));
             run(options, factory, client_for, term).await;
         }
     };
@@ -75,7 +79,8 @@ async fn serve(flags: &Flags, options: Options, client: Client, shutdown: Shutdo
     }
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let identity = format!("{}_{}", host.trim(), rt::rand::uid());
-    let mut config = LeaderConfig::new(&flags.leader_elect_resource_namespace, &flags.leader_elect_resource_name, &identity);
+    let mut config =
+        LeaderConfig::new(&flags.leader_elect_resource_namespace, &flags.leader_elect_resource_name, &identity);
     config.lease_duration = flags.leader_elect_lease_duration;
     config.renew_deadline = flags.leader_elect_renew_deadline;
     config.retry_period = flags.leader_elect_retry_period;

@@ -229,7 +229,8 @@ impl Flags {
             return Err(Error::Value { flag: "cluster-cidr", message });
         }
         if self.use_service_account_credentials {
-            let message = "not supported yet when running alone: all controllers use the kubeconfig's identity".to_owned();
+            let message =
+                "not supported yet when running alone: all controllers use the kubeconfig's identity".to_owned();
             return Err(Error::Value { flag: "use-service-account-credentials", message });
         }
         let mask4 = self.node_cidr_mask_size_ipv4.or(self.node_cidr_mask_size).unwrap_or(24);
@@ -284,8 +285,13 @@ mod tests {
     #[test]
     fn flags_as_upstream() {
         let flags = Flags::try_parse_from([
-            "kube-controller-manager", "--controllers=*,-job-controller", "--leader-elect=false",
-            "--cluster-cidr=10.0.0.0/16", "--allocate-node-cidrs", "--node-monitor-grace-period=1m30s", "-v=2",
+            "kube-controller-manager",
+            "--controllers=*,-job-controller",
+            "--leader-elect=false",
+            "--cluster-cidr=10.0.0.0/16",
+            "--allocate-node-cidrs",
+            "--node-monitor-grace-period=1m30s",
+            "-v=2",
         ]);
         let flags = flags.unwrap();
         assert_eq!(flags.controllers, ["*", "-job-controller"]);

@@ -114,12 +114,7 @@ fn wanted(entry: &Entry, list: &[String]) -> bool {
 /// started again after a back-off, and the others do not notice.
 ///
 /// `client_for` gives the client of a controller's service account.
-pub async fn run(
-    options: Options,
-    factory: Factory,
-    client_for: impl Fn(&str) -> Client,
-    shutdown: Shutdown,
-) {
+pub async fn run(options: Options, factory: Factory, client_for: impl Fn(&str) -> Client, shutdown: Shutdown) {
     let mut tasks = Vec::new();
     for entry in CONTROLLERS.iter().filter(|entry| wanted(entry, &options.controllers)) {
         let client = client_for(entry.service_account);

@@ -1,6 +1,5 @@
 //! Controllers that make pods.
 
-
 pub(crate) mod cronjob;
 pub(crate) mod daemonset;
 pub(crate) mod deployment;

@@ -72,7 +72,13 @@ pub(crate) async fn run(arguments: Vec<OsString>, shutdown: Shutdown) -> anyhow:
     dns_factory.start(&shutdown);
     let routes = rt::spawn(
         "routes",
-        routes::follow(factory.clone(), Some(spec.name.clone()), None, spec.addresses.gateway.trunc(), shutdown.clone()),
+        routes::follow(
+            factory.clone(),
+            Some(spec.name.clone()),
+            None,
+            spec.addresses.gateway.trunc(),
+            shutdown.clone(),
+        ),
     );
     factory.start(&shutdown);
     let config = kubelet_config(&spec, &layout)?;

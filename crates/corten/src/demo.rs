@@ -63,7 +63,10 @@ async fn answer(stream: TcpStream) -> std::io::Result<()> {
         line.clear();
     }
     let body = format!("hello from {}\n", host());
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
     let stream = stream.into_inner().into_inner();
     let mut stream = stream;
     stream.write_all(head.as_bytes()).await?;

@@ -23,7 +23,9 @@ pub(crate) async fn run(arguments: Vec<OsString>, shutdown: Shutdown) -> anyhow:
     let Options { mut config, kubeconfig, runtime_endpoint, verbosity, .. } = flags.options()?;
     telemetry::logs::init(telemetry::logs::Format::Text, verbosity);
     if !runtime_endpoint.is_empty() {
-        bail!("--container-runtime-endpoint: external runtimes are not supported yet; leave it out for the built-in one");
+        bail!(
+            "--container-runtime-endpoint: external runtimes are not supported yet; leave it out for the built-in one"
+        );
     }
     let client = match &kubeconfig {
         Some(path) => Some(Kubeconfig::load(path)?.client("kubelet")?),

@@ -172,12 +172,17 @@ pub async fn wait_for<T: Kind>(
         if wanted(there.as_ref()) {
             return Ok(there);
         }
-        let params =
-            WatchParams { field_selector: selector.clone(), resource_version: list.resource_version, ..Default::default() };
+        let params = WatchParams {
+            field_selector: selector.clone(),
+            resource_version: list.resource_version,
+            ..Default::default()
+        };
         let mut stream = client.watch::<T>(namespace, &params).await.context("watch")?;
         while let Some(event) = stream.next().await.context("watch")? {
             match event {
-                WatchEvent::Added(object) | WatchEvent::Modified(object) if wanted(Some(&object)) => return Ok(Some(object)),
+                WatchEvent::Added(object) | WatchEvent::Modified(object) if wanted(Some(&object)) => {
+                    return Ok(Some(object));
+                }
                 WatchEvent::Deleted(_) if wanted(None) => return Ok(None),
                 _ => {}
             }

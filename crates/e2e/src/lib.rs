@@ -3,8 +3,8 @@
 //! [`Cluster`] is a real cluster started by the binary, ended and purged when it is dropped, whatever happened before.
 //! [`machine`] looks at what a cluster has on this machine, and at what it has left behind.
 
+pub mod ask;
 mod cluster;
 pub mod machine;
-pub mod ask;
 
 pub use cluster::{Cluster, binary, image, kubectl, wait_for};

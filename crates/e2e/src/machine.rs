@@ -100,7 +100,8 @@ fn prefixes(state: &ClusterState) -> Vec<String> {
 pub fn traces(state: &ClusterState) -> Result<Vec<String>> {
     let mut found = Vec::new();
     let data = state.data.display().to_string();
-    found.extend(processes_of(&state.name, &state.data).into_iter().map(|p| format!("process {} {}", p.pid, p.command)));
+    found
+        .extend(processes_of(&state.name, &state.data).into_iter().map(|p| format!("process {} {}", p.pid, p.command)));
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").context("read the mounts")?;
     found.extend(mounts.lines().filter(|line| line.contains(&data)).map(|line| format!("mount {line}")));
     if state.data.exists() {

@@ -3,9 +3,7 @@
 use bytes::Bytes;
 use grpc::{
     etcd_errors,
-    etcdserverpb::{
-        self as pb, ResponseHeader, compare::CompareResult, compare::TargetUnion, request_op, response_op,
-    },
+    etcdserverpb::{self as pb, ResponseHeader, compare::CompareResult, compare::TargetUnion, request_op, response_op},
     mvccpb,
     tonic::Status,
 };
@@ -58,11 +56,7 @@ pub(crate) fn event(event: Event) -> mvccpb::Event {
         EventKind::Put => mvccpb::event::EventType::Put,
         EventKind::Delete => mvccpb::event::EventType::Delete,
     };
-    mvccpb::Event {
-        r#type: kind.into(),
-        kv: Some(key_value(event.kv)),
-        prev_kv: event.prev_kv.map(key_value),
-    }
+    mvccpb::Event { r#type: kind.into(), kv: Some(key_value(event.kv)), prev_kv: event.prev_kv.map(key_value) }
 }
 
 pub(crate) fn put(request: pb::PutRequest) -> Result<PutOp, Status> {

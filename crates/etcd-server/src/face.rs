@@ -16,11 +16,7 @@ use store::Store;
 use wire::{Body, ConnInfo};
 
 use crate::{
-    API_VERSION, CLUSTER_VERSION,
-    admin::AdminService,
-    convert::Identity,
-    kv::KvService,
-    lease::LeaseService,
+    API_VERSION, CLUSTER_VERSION, admin::AdminService, convert::Identity, kv::KvService, lease::LeaseService,
     watch::WatchService,
 };
 
@@ -82,10 +78,9 @@ impl Face {
             return text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n");
         }
         match path {
-            "/version" => json(
-                StatusCode::OK,
-                &serde_json::json!({ "etcdserver": API_VERSION, "etcdcluster": CLUSTER_VERSION }),
-            ),
+            "/version" => {
+                json(StatusCode::OK, &serde_json::json!({ "etcdserver": API_VERSION, "etcdcluster": CLUSTER_VERSION }))
+            }
             "/health" => match self.store.current_revision().await {
                 Ok(_) => json(StatusCode::OK, &serde_json::json!({ "health": "true", "reason": "" })),
                 Err(error) => json(
@@ -110,7 +105,11 @@ impl wire::Service for Face {
         let is_grpc = content.is_some_and(|value| value.starts_with(b"application/grpc"));
         if self.require_client_certificate && connection.peer_certificates.is_empty() {
             let refusal = "a client certificate is required";
-            return if is_grpc { refused(Status::unauthenticated(refusal)) } else { text(StatusCode::UNAUTHORIZED, refusal) };
+            return if is_grpc {
+                refused(Status::unauthenticated(refusal))
+            } else {
+                text(StatusCode::UNAUTHORIZED, refusal)
+            };
         }
         if !is_grpc {
             let (head, _) = request.into_parts();

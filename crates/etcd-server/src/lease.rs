@@ -77,10 +77,7 @@ impl Lease for LeaseService {
         }))
     }
 
-    async fn lease_leases(
-        &self,
-        _: Request<LeaseLeasesRequest>,
-    ) -> Result<Response<LeaseLeasesResponse>, Status> {
+    async fn lease_leases(&self, _: Request<LeaseLeasesRequest>) -> Result<Response<LeaseLeasesResponse>, Status> {
         let leases = self.store.lease_list().await.map_err(status)?;
         let revision = self.store.current_revision().await.map_err(status)?;
         let leases = leases.into_iter().map(|id| LeaseStatus { id }).collect();

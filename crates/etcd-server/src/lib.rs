@@ -131,7 +131,11 @@ async fn listen_and_serve(
     for url in &flags.listen_client_urls {
         let (secure, addresses) = addresses("--listen-client-urls", url)?;
         if secure && tls.is_none() {
-            return Err(Error::Url { flag: "--listen-client-urls", url: url.clone(), what: "needs --cert-file and --key-file" });
+            return Err(Error::Url {
+                flag: "--listen-client-urls",
+                url: url.clone(),
+                what: "needs --cert-file and --key-file",
+            });
         }
         bound.extend(bind(&addresses, if secure { tls.clone() } else { None }).await?);
         if !secure {
@@ -213,9 +217,8 @@ fn addresses(flag: &'static str, text: &str) -> Result<(bool, Vec<SocketAddr>), 
 }
 
 fn tls(flags: &Flags) -> Result<Option<wire::TlsConfig>, Error> {
-    let read = |flag, path: &PathBuf| {
-        std::fs::read(path).map_err(|source| Error::File { flag, path: path.clone(), source })
-    };
+    let read =
+        |flag, path: &PathBuf| std::fs::read(path).map_err(|source| Error::File { flag, path: path.clone(), source });
     let (Some(certificate), Some(key)) = (&flags.cert_file, &flags.key_file) else { return Ok(None) };
     // As etcd: the authorities alone ask nobody for a certificate.
     let client_ca = match &flags.trusted_ca_file {

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use futures::{FutureExt, StreamExt, stream::BoxStream};
 use grpc::{
     etcdserverpb::{
-        WatchCreateRequest, WatchRequest, WatchResponse, watch_create_request::FilterType,
-        watch_request::RequestUnion, watch_server::Watch,
+        WatchCreateRequest, WatchRequest, WatchResponse, watch_create_request::FilterType, watch_request::RequestUnion,
+        watch_server::Watch,
     },
     mvccpb,
     prost::Message,
@@ -46,10 +46,7 @@ pub(crate) struct WatchService {
 impl Watch for WatchService {
     type WatchStream = BoxStream<'static, Result<WatchResponse, Status>>;
 
-    async fn watch(
-        &self,
-        request: Request<Streaming<WatchRequest>>,
-    ) -> Result<Response<Self::WatchStream>, Status> {
+    async fn watch(&self, request: Request<Streaming<WatchRequest>>) -> Result<Response<Self::WatchStream>, Status> {
         let (answers, queue) = mpsc::channel(QUEUE);
         let session = Session {
             store: self.store.clone(),
@@ -58,9 +55,8 @@ impl Watch for WatchService {
             next_id: 0,
         };
         rt::spawn("etcd-watch", session.run(request.into_inner()));
-        let answers = futures::stream::unfold(queue, |mut queue| async move {
-            queue.recv().await.map(|answer| (answer, queue))
-        });
+        let answers =
+            futures::stream::unfold(queue, |mut queue| async move { queue.recv().await.map(|answer| (answer, queue)) });
         Ok(Response::new(answers.boxed()))
     }
 }
@@ -151,7 +147,9 @@ impl Session {
             id,
             out: self.out.clone(),
             fragment: request.fragment,
-            hidden: filters.map(|filter| if filter == FilterType::Noput { EventKind::Put } else { EventKind::Delete }).collect(),
+            hidden: filters
+                .map(|filter| if filter == FilterType::Noput { EventKind::Put } else { EventKind::Delete })
+                .collect(),
             skipped: 0,
         };
         let progress = watcher.progress_requester();
@@ -340,9 +338,9 @@ impl One {
         while rest.peek().is_some() {
             let mut part = Vec::new();
             let mut bytes = 0;
-            while let Some(event) = rest.next_if(|event| {
-                !self.fragment || part.is_empty() || bytes + event.encoded_len() <= 2 * ANSWER_BYTES
-            }) {
+            while let Some(event) = rest
+                .next_if(|event| !self.fragment || part.is_empty() || bytes + event.encoded_len() <= 2 * ANSWER_BYTES)
+            {
                 bytes += event.encoded_len();
                 part.push(event);
             }

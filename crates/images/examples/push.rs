@@ -23,7 +23,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         entry.read_to_end(&mut data)?;
         files.insert(name, data);
     }
-    let blob = |digest: &str| files.get(&format!("blobs/{}", digest.replace(':', "/"))).cloned().ok_or("a blob is missing");
+    let blob =
+        |digest: &str| files.get(&format!("blobs/{}", digest.replace(':', "/"))).cloned().ok_or("a blob is missing");
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = Client::new(ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() });

@@ -66,14 +66,11 @@ impl Store {
             }
         }
         if !archive.entries.contains_key("manifest.json") {
-            return Err(Error::Unusable(format!(
-                "{}: neither an OCI layout nor a docker archive",
-                path.display()
-            )));
+            return Err(Error::Unusable(format!("{}: neither an OCI layout nor a docker archive", path.display())));
         }
         let text = archive.document("manifest.json")?;
-        let images: Vec<DockerImage> = serde_json::from_slice(&text)
-            .map_err(|source| Error::Document { what: "manifest.json".into(), source })?;
+        let images: Vec<DockerImage> =
+            serde_json::from_slice(&text).map_err(|source| Error::Document { what: "manifest.json".into(), source })?;
         let mut imported = Vec::new();
         for image in images {
             imported.extend(self.import_docker(&mut archive, &image)?);

@@ -46,9 +46,8 @@ impl Manifest {
             "aarch64" => "arm64",
             other => other,
         };
-        let fits = |d: &&Descriptor| {
-            d.platform.as_ref().is_some_and(|p| p.os == "linux" && p.architecture == architecture)
-        };
+        let fits =
+            |d: &&Descriptor| d.platform.as_ref().is_some_and(|p| p.os == "linux" && p.architecture == architecture);
         let unnamed = |d: &&Descriptor| d.platform.is_none();
         let found = self.manifests.iter().find(fits).or_else(|| self.manifests.iter().find(unnamed));
         found.ok_or_else(|| Error::Unusable(format!("no match for platform linux/{architecture} in manifest")))

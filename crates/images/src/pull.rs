@@ -304,10 +304,8 @@ impl Read for Pieces {
 
 /// The manifest's bytes and the digest that they really have.
 async fn manifest_text(client: &Client, from: &Reference, auth: &RegistryAuth) -> Result<(Bytes, String)> {
-    let (text, _) = client
-        .pull_manifest_raw(from, auth, &ACCEPTED)
-        .await
-        .map_err(registry("failed to resolve reference"))?;
+    let (text, _) =
+        client.pull_manifest_raw(from, auth, &ACCEPTED).await.map_err(registry("failed to resolve reference"))?;
     let digest = digest_of(&text);
     Ok((text, digest))
 }

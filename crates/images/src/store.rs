@@ -197,14 +197,17 @@ impl Store {
             std::fs::rename(&staging.dir, &dir).map_err(|e| Error::io("name", &dir, e))?;
             staging.keep = true;
             self.0.unsynced.store(true, Ordering::Relaxed);
-            state.layers.insert(diff_id.to_owned(), LayerRecord {
-                dir: name,
-                size: unpacked.size,
-                inodes: unpacked.inodes,
-                implicit: unpacked.implicit,
-                since: now_seconds(),
-                claimed: false,
-            });
+            state.layers.insert(
+                diff_id.to_owned(),
+                LayerRecord {
+                    dir: name,
+                    size: unpacked.size,
+                    inodes: unpacked.inodes,
+                    implicit: unpacked.implicit,
+                    since: now_seconds(),
+                    claimed: false,
+                },
+            );
             Ok(())
         })
     }
@@ -232,13 +235,7 @@ impl Store {
     }
 
     /// Stores an image whose layers are all there, and names it.
-    pub(crate) fn put(
-        &self,
-        id: &str,
-        record: ImageRecord,
-        tag: Option<String>,
-        digest: Option<String>,
-    ) -> Result<()> {
+    pub(crate) fn put(&self, id: &str, record: ImageRecord, tag: Option<String>, digest: Option<String>) -> Result<()> {
         self.change_durably(|state| {
             if let Some(missing) = record.layers.iter().find(|l| !state.layers.contains_key(*l)) {
                 return Err(Error::Unusable(format!("layer {missing} is missing")));
@@ -418,9 +415,8 @@ impl Store {
             .collect();
         sys::fs::remove_tree(&dir)?;
         let state = self.state()?;
-        let unnamed = |id: &String| {
-            state.images.get(id).is_some_and(|i| i.tags.is_empty() && i.digests.is_empty() && !i.pinned)
-        };
+        let unnamed =
+            |id: &String| state.images.get(id).is_some_and(|i| i.tags.is_empty() && i.digests.is_empty() && !i.pinned);
         if images.iter().any(unnamed) { self.drop_unnamed() } else { Ok(()) }
     }
 }

@@ -162,7 +162,15 @@ impl Unpacker {
         let root = sys::fs::open_dir(dir)?;
         // The root's own mode, should the archive have no entry for it.
         rustix::fs::chmod(dir, Mode::from_raw_mode(0o755)).map_err(|e| Error::io("change mode of", dir, e.into()))?;
-        Ok(Self { root, dir: dir.to_owned(), parent: None, times: HashMap::new(), implicit: BTreeSet::new(), size: 0, inodes: 1 })
+        Ok(Self {
+            root,
+            dir: dir.to_owned(),
+            parent: None,
+            times: HashMap::new(),
+            implicit: BTreeSet::new(),
+            size: 0,
+            inodes: 1,
+        })
     }
 
     fn entry<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>) -> Result<()> {
@@ -250,9 +258,8 @@ impl Unpacker {
             return attributes.apply(&place, false);
         }
         remove_existing(parent, name, path)?;
-        let node = |kind: FileType, device: u64| {
-            rustix::fs::mknodat(parent, name, kind, Mode::from_raw_mode(0o600), device)
-        };
+        let node =
+            |kind: FileType, device: u64| rustix::fs::mknodat(parent, name, kind, Mode::from_raw_mode(0o600), device);
         let device = || {
             let (major, minor) = (entry.header().device_major(), entry.header().device_minor());
             match (major, minor) {
@@ -380,8 +387,13 @@ pub(crate) fn inherit_directory(lower: &Path, upper: &Path, path: &Path) -> Resu
     if !meta.is_dir() || !own.is_dir() {
         return Ok(false);
     }
-    let attributes =
-        Attributes { uid: meta.uid(), gid: meta.gid(), mode: meta.mode() & 0o7777, mtime: meta.mtime(), xattrs: vec![] };
+    let attributes = Attributes {
+        uid: meta.uid(),
+        gid: meta.gid(),
+        mode: meta.mode() & 0o7777,
+        mtime: meta.mtime(),
+        xattrs: vec![],
+    };
     attributes.apply(&to, true)?;
     Ok(true)
 }

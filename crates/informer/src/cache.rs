@@ -98,8 +98,7 @@ impl<T: Kind> Cache<T> {
     pub fn by_index(&self, index: &str, value: &str) -> Vec<Arc<T>> {
         let inner = self.inner.read();
         let keys = inner.indexes.iter().find(|i| i.name == index).and_then(|i| i.keys.get(value));
-        keys.map(|keys| keys.iter().filter_map(|key| inner.objects.get(key).cloned()).collect())
-            .unwrap_or_default()
+        keys.map(|keys| keys.iter().filter_map(|key| inner.objects.get(key).cloned()).collect()).unwrap_or_default()
     }
 
     /// How many objects there are.

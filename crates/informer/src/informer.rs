@@ -45,7 +45,8 @@ impl<T> Clone for Informer<T> {
 
 impl<T: Kind> Informer<T> {
     pub(crate) fn new(scope: Scope) -> Self {
-        let shared = Shared { cache: Cache::new(), handlers: Mutex::default(), synced: watch::Sender::new(false), scope };
+        let shared =
+            Shared { cache: Cache::new(), handlers: Mutex::default(), synced: watch::Sender::new(false), scope };
         Self { shared: Arc::new(shared) }
     }
 

@@ -60,7 +60,8 @@ impl Recorder {
     pub fn start(client: Client, component: &str, host: Option<&str>, shutdown: Shutdown) -> Self {
         let (send, receive) = mpsc::channel(QUEUE);
         let source = EventSource { component: Some(component.to_owned()), host: host.map(str::to_owned) };
-        let writer = Writer { client, source, known: HashMap::default(), order: VecDeque::new(), buckets: HashMap::default() };
+        let writer =
+            Writer { client, source, known: HashMap::default(), order: VecDeque::new(), buckets: HashMap::default() };
         rt::spawn("event recorder", async move { shutdown.run(writer.run(receive)).await });
         Self { send }
     }
@@ -71,13 +72,7 @@ impl Recorder {
     }
 
     /// Records an event about a reference, such as one container of a pod.
-    pub fn event_for(
-        &self,
-        object: ObjectReference,
-        kind: EventType,
-        reason: &str,
-        message: impl Into<String>,
-    ) {
+    pub fn event_for(&self, object: ObjectReference, kind: EventType, reason: &str, message: impl Into<String>) {
         let record = Record { object, kind, reason: reason.to_owned(), message: message.into() };
         if self.send.try_send(record).is_err() {
             tracing::warn!(reason, "event dropped: the recorder's queue is full or closed");
@@ -159,11 +154,8 @@ impl Writer {
     async fn create(&mut self, identity: Identity, record: Record) {
         let now = Time(rt::time::now());
         let namespace = record.object.namespace.clone().unwrap_or_else(|| "default".to_owned());
-        let name = format!(
-            "{}.{:x}",
-            record.object.name.as_deref().unwrap_or_default(),
-            now.0.as_nanosecond().unsigned_abs()
-        );
+        let name =
+            format!("{}.{:x}", record.object.name.as_deref().unwrap_or_default(), now.0.as_nanosecond().unsigned_abs());
         let event = Event {
             metadata: ObjectMeta {
                 name: Some(name.clone()),

@@ -247,9 +247,7 @@ impl Strategy for Part {
     }
 
     fn prepare_for_update(&self, _cx: &Ctx, object: &mut Object, old: &Object) {
-        let fixed = |name: &str| {
-            !matches!(name, "metadata" | "apiVersion" | "kind") && !self.changes.contains(&name)
-        };
+        let fixed = |name: &str| !matches!(name, "metadata" | "apiVersion" | "kind") && !self.changes.contains(&name);
         object.body.retain(|name, _| !fixed(name));
         for (name, value) in old.body.iter().filter(|(name, _)| fixed(name)) {
             object.body.insert(name.clone(), value.clone());

@@ -52,7 +52,10 @@ pub fn check(inputs: &Inputs<'_>) -> Option<Verdict> {
         return reject("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS");
     }
     if pod.spec().host_users == Some(false) {
-        return reject("UserNamespacesNotSupported", "user namespaces (hostUsers: false) are not supported by this kubelet");
+        return reject(
+            "UserNamespacesNotSupported",
+            "user namespaces (hostUsers: false) are not supported by this kubelet",
+        );
     }
     for sysctl in pod.spec().security_context.iter().flat_map(|c| c.sysctls.iter().flatten()) {
         let name = sysctl.name.replace('/', ".");
@@ -65,15 +68,24 @@ pub fn check(inputs: &Inputs<'_>) -> Option<Verdict> {
         }
         let net = name.starts_with("net.");
         if (net && pod.host_network()) || (!net && pod.spec().host_ipc == Some(true)) {
-            return reject("SysctlForbidden", format!("forbidden sysctl: {:?} not allowed with host net/ipc enabled", sysctl.name));
+            return reject(
+                "SysctlForbidden",
+                format!("forbidden sysctl: {:?} not allowed with host net/ipc enabled", sysctl.name),
+            );
         }
     }
     if let Some(node) = inputs.node {
         if !pod.is_static() && !node_fits(pod, node) {
-            return reject("NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector");
+            return reject(
+                "NodeAffinity",
+                "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector",
+            );
         }
         if let Some(key) = untolerated(pod, node) {
-            return reject("TaintToleration", format!("Predicate TaintToleration failed: node(s) had untolerated taint {{{key}}}"));
+            return reject(
+                "TaintToleration",
+                format!("Predicate TaintToleration failed: node(s) had untolerated taint {{{key}}}"),
+            );
         }
     }
     resources(inputs).or_else(|| ports(inputs))
@@ -84,7 +96,10 @@ fn resources(inputs: &Inputs<'_>) -> Option<Verdict> {
     if i64::try_from(inputs.others.len()).unwrap_or(i64::MAX) >= max {
         return reject(
             "OutOfpods",
-            format!("Node didn't have enough resource: pods, requested: 1, used: {}, capacity: {max}", inputs.others.len()),
+            format!(
+                "Node didn't have enough resource: pods, requested: 1, used: {}, capacity: {max}",
+                inputs.others.len()
+            ),
         );
     }
     for name in ["cpu", "memory", "ephemeral-storage"] {
@@ -96,17 +111,23 @@ fn resources(inputs: &Inputs<'_>) -> Option<Verdict> {
         let capacity = if name == "cpu" { milli(list, name) } else { value(list, name) }.unwrap_or(0);
         let used: i64 = inputs.others.values().map(|p| pod_total(p, name, false).unwrap_or(0)).sum();
         if wanted > capacity - used {
-            let text = format!("Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {capacity}");
+            let text = format!(
+                "Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {capacity}"
+            );
             return reject(&format!("OutOf{name}"), text);
         }
     }
     for container in inputs.pod.all_containers() {
         let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
-        for name in requests.iter().flat_map(|r| r.keys()).filter(|n| n.contains('/') && !n.starts_with("kubernetes.io/")) {
+        for name in
+            requests.iter().flat_map(|r| r.keys()).filter(|n| n.contains('/') && !n.starts_with("kubernetes.io/"))
+        {
             let wanted = value(requests, name).unwrap_or(0);
             let capacity = value(Some(inputs.allocatable), name).unwrap_or(0);
             if wanted > capacity && !inputs.pod.is_static() {
-                let text = format!("Node didn't have enough resource: {name}, requested: {wanted}, used: 0, capacity: {capacity}");
+                let text = format!(
+                    "Node didn't have enough resource: {name}, requested: {wanted}, used: 0, capacity: {capacity}"
+                );
                 return reject(&format!("OutOf{name}"), text);
             }
         }
@@ -116,7 +137,11 @@ fn resources(inputs: &Inputs<'_>) -> Option<Verdict> {
 
 /// Whether a pod may have the resources it newly asks for: `None` grants; otherwise `Infeasible` or `Deferred`, and why.
 #[must_use]
-pub fn resize(pod: &Pod, allocatable: &ResourceList, others: &BTreeMap<String, Arc<Pod>>) -> Option<(&'static str, String)> {
+pub fn resize(
+    pod: &Pod,
+    allocatable: &ResourceList,
+    others: &BTreeMap<String, Arc<Pod>>,
+) -> Option<(&'static str, String)> {
     if pod.is_static() {
         return Some(("Infeasible", "In-place resize of static-pods is not supported".to_owned()));
     }
@@ -130,7 +155,9 @@ pub fn resize(pod: &Pod, allocatable: &ResourceList, others: &BTreeMap<String, A
         }
         let used: i64 = others.values().map(|p| pod_total(p, name, false).unwrap_or(0)).sum();
         if wanted > capacity - used {
-            let text = format!("Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {capacity}");
+            let text = format!(
+                "Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {capacity}"
+            );
             return Some(("Deferred", text));
         }
     }
@@ -144,7 +171,10 @@ fn ports(inputs: &Inputs<'_>) -> Option<Verdict> {
         taken.iter().any(|(p, proto, i)| p == port && proto == protocol && (i == ip || any(i) || any(ip)))
     };
     if wanted.iter().any(clash) {
-        return reject("NodePorts", "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports");
+        return reject(
+            "NodePorts",
+            "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports",
+        );
     }
     None
 }

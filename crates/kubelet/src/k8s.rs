@@ -3,8 +3,8 @@
 pub use api::Kind;
 pub use api::k8s::core::v1 as core;
 pub use api::k8s::core::v1::{
-    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Node, Pod,
-    PodCondition, PodSpec, PodStatus, Probe,
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+    Node, Pod, PodCondition, PodSpec, PodStatus, Probe,
 };
 pub use api::metav1::{ObjectMeta, Time};
 pub use api::prelude::{IntOrString, Quantity};

@@ -15,10 +15,10 @@ use volumes::{Volumes, VolumesConfig};
 
 use crate::config::Config;
 use crate::events::Events;
+use crate::main_loop::{Pods, Sources};
 use crate::node::machine::{self, Machine};
 use crate::objects::Objects;
 use crate::probe::{Probes, Runner};
-use crate::main_loop::{Pods, Sources};
 use crate::shared::Shared;
 use crate::source::mirror::Mirrors;
 use crate::statuses::Statuses;
@@ -98,7 +98,8 @@ async fn build(
     if let Some(logs) = config.pod_logs_dir.parent() {
         make(&logs.join("containers"))?;
     }
-    let volumes = Volumes::new(VolumesConfig { pods_dir: config.pods_dir(), memory_dir: config.root_dir.join("memory") });
+    let volumes =
+        Volumes::new(VolumesConfig { pods_dir: config.pods_dir(), memory_dir: config.root_dir.join("memory") });
     let volumes = volumes.map_err(Error::Directories)?;
     let runtime_name = reach(&*runtime).await.map_err(Error::Runtime)?;
     let recorder = client.clone().map(|c| Recorder::start(c, "kubelet", Some(&config.node_name), shutdown.clone()));

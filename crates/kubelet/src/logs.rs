@@ -229,7 +229,11 @@ fn add(line: &[u8], options: &Options, out: &mut Vec<u8>) {
         out.push(b'\n');
         return;
     };
-    if options.stream.as_deref().is_some_and(|s| !s.eq_ignore_ascii_case(parsed.stream) && !s.eq_ignore_ascii_case("all")) {
+    if options
+        .stream
+        .as_deref()
+        .is_some_and(|s| !s.eq_ignore_ascii_case(parsed.stream) && !s.eq_ignore_ascii_case("all"))
+    {
         return;
     }
     if let Some(since) = options.since

@@ -264,11 +264,17 @@ impl Pods {
         let runtime = &self.shared.runtime;
         let sandboxes = runtime.list_pod_sandboxes(&PodSandboxFilter::default()).await.unwrap_or_default();
         for sandbox in sandboxes {
-            let Some(uid) = sandbox.labels.get(labels::POD_UID).filter(|uid| known.contains(*uid)).cloned() else { continue };
+            let Some(uid) = sandbox.labels.get(labels::POD_UID).filter(|uid| known.contains(*uid)).cloned() else {
+                continue;
+            };
             if self.shared.handle(&uid).is_some() {
                 continue;
             }
-            tracing::info!(pod = sandbox.metadata.name, ns = sandbox.metadata.namespace, "ending a pod that is known no more");
+            tracing::info!(
+                pod = sandbox.metadata.name,
+                ns = sandbox.metadata.namespace,
+                "ending a pod that is known no more"
+            );
             rt::spawn("orphan", remove_orphan(self.shared.clone(), sandbox.id, uid));
         }
         let entries = std::fs::read_dir(self.shared.config.pods_dir()).into_iter().flatten().flatten();

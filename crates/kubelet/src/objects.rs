@@ -15,7 +15,9 @@ use parking_lot::Mutex;
 use rt::sync::watch;
 use rt::{Backoff, Shutdown};
 use volumes::k8s::authentication::TokenRequest;
-use volumes::k8s::core::{ClusterTrustBundleProjection, ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret, ServiceAccount};
+use volumes::k8s::core::{
+    ClusterTrustBundleProjection, ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret, ServiceAccount,
+};
 use volumes::{Error, Result};
 
 /// Tells that pods have to look at their volumes again.
@@ -46,7 +48,13 @@ impl<T: Kind> Followed<T> {
         Arc::new(Self { resource, entries: Mutex::default() })
     }
 
-    async fn get(self: &Arc<Self>, objects: &Objects, user: &str, namespace: &str, name: &str) -> Result<Option<Arc<T>>> {
+    async fn get(
+        self: &Arc<Self>,
+        objects: &Objects,
+        user: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<T>>> {
         let mut value = {
             let mut entries = self.entries.lock();
             let entry = entries.entry((namespace.to_owned(), name.to_owned())).or_insert_with(|| {
@@ -130,7 +138,8 @@ async fn watch_one<T: Kind>(
     selector: &str,
     version: String,
 ) {
-    let params = WatchParams { field_selector: selector.to_owned(), resource_version: version, ..WatchParams::default() };
+    let params =
+        WatchParams { field_selector: selector.to_owned(), resource_version: version, ..WatchParams::default() };
     let Ok(mut stream) = client.watch::<T>(&key.0, &params).await else {
         // The next list waits a moment: a server that cannot watch must not be listed in a loop.
         rt::time::sleep(Duration::from_secs(1)).await;
@@ -138,7 +147,9 @@ async fn watch_one<T: Kind>(
     };
     while let Ok(Some(event)) = stream.next().await {
         match event {
-            WatchEvent::Added(object) | WatchEvent::Modified(object) => of.set(key, Known::Present(Arc::new(object)), wake),
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                of.set(key, Known::Present(Arc::new(object)), wake)
+            }
             WatchEvent::Deleted(_) => of.set(key, Known::Absent, wake),
             WatchEvent::Bookmark { .. } => {}
         }
@@ -236,7 +247,9 @@ pub struct ForPod {
 
 impl ForPod {
     fn all(&self) -> Result<&Arc<Objects>> {
-        self.objects.as_ref().ok_or_else(|| Error::Unsupported("there is no API server to read objects from".to_owned()))
+        self.objects
+            .as_ref()
+            .ok_or_else(|| Error::Unsupported("there is no API server to read objects from".to_owned()))
     }
 }
 

@@ -108,7 +108,13 @@ impl Handle {
     #[must_use]
     pub fn new(pod: Arc<Pod>, verdict: Option<Verdict>) -> Arc<Self> {
         let want = Want { pod: pod.clone(), verdict, gone: false, dirty: true, stale: false };
-        Arc::new(Self { uid: pod.uid().to_owned(), want: Mutex::new(want), wake: Notify::new(), ended: Shutdown::new(), view: Mutex::default() })
+        Arc::new(Self {
+            uid: pod.uid().to_owned(),
+            want: Mutex::new(want),
+            wake: Notify::new(),
+            ended: Shutdown::new(),
+            view: Mutex::default(),
+        })
     }
 
     /// Changes what is wanted and rings.
@@ -193,7 +199,11 @@ impl Shared {
             Ok(text) => dns::parse(&text),
             Err(_) => DnsConfig::default(),
         };
-        NodeDns { cluster_dns: self.config.cluster_dns.clone(), cluster_domain: self.config.cluster_domain.clone(), host }
+        NodeDns {
+            cluster_dns: self.config.cluster_dns.clone(),
+            cluster_domain: self.config.cluster_domain.clone(),
+            host,
+        }
     }
 
     /// The API object that a pod's status is written to.
@@ -210,7 +220,8 @@ impl Shared {
     pub fn active_pods(&self) -> BTreeMap<String, Arc<Pod>> {
         let active = |pod: &Arc<Pod>| {
             let told = self.statuses.get(pod.uid());
-            let over = told.as_ref().and_then(|s| s.phase.as_deref()).is_some_and(|p| matches!(p, "Succeeded" | "Failed"));
+            let over =
+                told.as_ref().and_then(|s| s.phase.as_deref()).is_some_and(|p| matches!(p, "Succeeded" | "Failed"));
             !over && !pod.is_terminal()
         };
         self.handles().into_iter().map(|h| (h.uid.clone(), h.pod())).filter(|(_, pod)| active(pod)).collect()

@@ -135,9 +135,8 @@ impl Statuses {
                 continue;
             };
             let Some(client) = &self.client else { return };
-            let result = client
-                .patch_status::<Pod>(&target.namespace, &target.name, &PatchKind::Strategic, &patch)
-                .await;
+            let result =
+                client.patch_status::<Pod>(&target.namespace, &target.name, &PatchKind::Strategic, &patch).await;
             match result {
                 Ok(pod) => {
                     backoff.reset();
@@ -149,7 +148,11 @@ impl Statuses {
                     self.done(&uid, version, None);
                 }
                 Err(error) => {
-                    tracing::warn!(pod = target.name, error = error.chain(), "cannot write a pod's status; trying again");
+                    tracing::warn!(
+                        pod = target.name,
+                        error = error.chain(),
+                        "cannot write a pod's status; trying again"
+                    );
                     rt::time::sleep(backoff.next_delay()).await;
                 }
             }
@@ -258,7 +261,10 @@ fn patch(base: &Value, wanted: &Value, uid: &str) -> Option<Value> {
 
 /// Fields that the kubelet takes back when they no longer hold.
 fn clears(key: &str) -> bool {
-    matches!(key, "reason" | "message" | "podIP" | "initContainerStatuses" | "containerStatuses" | "ephemeralContainerStatuses")
+    matches!(
+        key,
+        "reason" | "message" | "podIP" | "initContainerStatuses" | "containerStatuses" | "ephemeralContainerStatuses"
+    )
 }
 
 #[cfg(test)]

@@ -21,8 +21,7 @@ use crate::spec::NodeSpec;
 const RESTART_DELAY: Duration = Duration::from_secs(1);
 
 fn read_spec(path: &Path) -> Result<NodeSpec> {
-    let bytes =
-        std::fs::read(path).map_err(|source| Error::File { operation: "read", path: path.into(), source })?;
+    let bytes = std::fs::read(path).map_err(|source| Error::File { operation: "read", path: path.into(), source })?;
     serde_json::from_slice(&bytes).map_err(|source| Error::Parse { path: path.into(), source })
 }
 
@@ -54,7 +53,11 @@ pub fn holder_main(spec_path: &Path) -> Result<()> {
 /// Binds a folder of the node over a path that all nodes have.
 fn bind(from: PathBuf, over: &Path) -> Result<()> {
     for dir in [&from, &over.to_owned()] {
-        std::fs::create_dir_all(dir).map_err(|source| Error::File { operation: "create", path: dir.clone(), source })?;
+        std::fs::create_dir_all(dir).map_err(|source| Error::File {
+            operation: "create",
+            path: dir.clone(),
+            source,
+        })?;
     }
     mount_bind_recursive(&from, over).doing("give the node a folder of its own")
 }

@@ -140,7 +140,8 @@ mod tests {
             "open": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}
         }}}});
         let shape = custom_shape(Some(&schema));
-        let live = json!({"spec": {"ports": [{"port": 80, "protocol": "TCP", "name": "a"}], "tags": ["x"], "list": ["1"]}});
+        let live =
+            json!({"spec": {"ports": [{"port": 80, "protocol": "TCP", "name": "a"}], "tags": ["x"], "list": ["1"]}});
         let config = json!({"metadata": {"labels": {"l": "v"}}, "spec": {"ports": [{"port": 80, "name": "b"}, {"port": 81}],
             "tags": ["y"], "list": ["2"], "open": {"any": {"thing": 1}}}});
         assert!(validate(&config, &shape, false).is_empty());

@@ -299,16 +299,8 @@ fn is_reset(entries: Option<&Value>) -> bool {
 /// Fields of `metadata` (and the type) that the server keeps: nobody owns them.
 fn strip_meta(managers: &mut Managers, manager: &str) {
     let Some(owned) = managers.get_mut(manager) else { return };
-    const META: [&str; 8] = [
-        "name",
-        "namespace",
-        "creationTimestamp",
-        "selfLink",
-        "uid",
-        "generation",
-        "managedFields",
-        "resourceVersion",
-    ];
+    const META: [&str; 8] =
+        ["name", "namespace", "creationTimestamp", "selfLink", "uid", "generation", "managedFields", "resourceVersion"];
     let mut strip = Set::of_fields(&[&["apiVersion"], &["kind"], &["metadata"], &["metadata", "clusterName"]]);
     for field in META {
         strip.insert(&[crate::PathElement::field("metadata"), crate::PathElement::field(field)]);

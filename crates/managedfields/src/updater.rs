@@ -76,7 +76,13 @@ impl Updater<'_> {
     }
 
     /// Records that `manager` changed `live` to `new`.
-    pub fn update(&self, live: &Value, new: &Value, managers: Managers, manager: &str) -> Result<Managers, UpdateError> {
+    pub fn update(
+        &self,
+        live: &Value,
+        new: &Value,
+        managers: Managers,
+        manager: &str,
+    ) -> Result<Managers, UpdateError> {
         let (mut managers, change) = self.settle(live, new, managers, manager, true)?;
         let owned = managers.get(manager).map(|o| o.set.clone()).unwrap_or_default();
         let mut set = owned.difference(&change.removed).union(&change.modified).union(&change.added);
@@ -191,9 +197,11 @@ impl Updater<'_> {
         let mut versions: Vec<&str> = by_version.keys().copied().collect();
         versions.sort_by_key(|v| *v != base_version);
         for version in versions {
-            let (Some((merged, shape)), Some((now, _)), Some(owned)) =
-                (self.at(base, base_version, version), self.at(&pruned, base_version, version), by_version.get(version))
-            else {
+            let (Some((merged, shape)), Some((now, _)), Some(owned)) = (
+                self.at(base, base_version, version),
+                self.at(&pruned, base_version, version),
+                by_version.get(version),
+            ) else {
                 continue;
             };
             let all = to_set(&merged, &shape).ensure_named_fields(Some(&shape));

@@ -146,8 +146,7 @@ impl Error {
     /// Not one of the known values; they are listed in the given order (upstream's sets are sorted, its slices are not).
     pub fn not_supported(field: &Path, value: impl Into<Value>, valid: &[&str]) -> Self {
         let quoted: Vec<String> = valid.iter().map(|v| format!("{v:?}")).collect();
-        let detail =
-            if quoted.is_empty() { String::new() } else { format!("supported values: {}", quoted.join(", ")) };
+        let detail = if quoted.is_empty() { String::new() } else { format!("supported values: {}", quoted.join(", ")) };
         Self::build(ErrorType::NotSupported, field, value.into(), detail)
     }
 
@@ -194,11 +193,7 @@ impl Error {
 
     /// The cause of a status.
     pub fn cause(&self) -> StatusCause {
-        StatusCause {
-            reason: self.kind.reason().to_owned(),
-            message: self.body(),
-            field: self.field.to_string(),
-        }
+        StatusCause { reason: self.kind.reason().to_owned(), message: self.body(), field: self.field.to_string() }
     }
 }
 

@@ -75,8 +75,7 @@ impl Object {
 
     /// The kind; a malformed `apiVersion` is taken as the version of the core group.
     pub fn gvk(&self) -> GroupVersionKind {
-        let gv: GroupVersion =
-            self.api_version().parse().unwrap_or_else(|_| GroupVersion::new("", self.api_version()));
+        let gv: GroupVersion = self.api_version().parse().unwrap_or_else(|_| GroupVersion::new("", self.api_version()));
         gv.with_kind(self.kind())
     }
 
@@ -213,8 +212,7 @@ impl Object {
     /// `metadata.ownerReferences`; entries that do not parse are left out.
     pub fn owner_references(&self) -> Vec<OwnerReference> {
         let list = self.metadata().and_then(|m| m.get("ownerReferences")).and_then(Value::as_array);
-        list.map(|l| l.iter().filter_map(|v| serde_json::from_value(v.clone()).ok()).collect())
-            .unwrap_or_default()
+        list.map(|l| l.iter().filter_map(|v| serde_json::from_value(v.clone()).ok()).collect()).unwrap_or_default()
     }
 
     /// A value by path, such as `&["spec", "nodeName"]`.

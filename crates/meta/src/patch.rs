@@ -59,8 +59,7 @@ pub fn merge_patch(target: &mut Value, patch: &Value) {
 /// # Errors
 /// See [`PatchError`].
 pub fn json_patch(target: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
-    let operations: Vec<Operation> =
-        serde_json::from_slice(patch).map_err(|e| PatchError::Malformed(e.to_string()))?;
+    let operations: Vec<Operation> = serde_json::from_slice(patch).map_err(|e| PatchError::Malformed(e.to_string()))?;
     if operations.len() > MAX_OPERATIONS {
         return Err(PatchError::TooManyOperations(operations.len()));
     }
@@ -69,9 +68,7 @@ pub fn json_patch(target: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
 
 fn apply(target: &mut Value, operation: Operation) -> Result<(), PatchError> {
     let path = operation.path.as_str();
-    let needs_value = || {
-        PatchError::Malformed(format!("{} operation must have a value: path {path:?}", operation.op))
-    };
+    let needs_value = || PatchError::Malformed(format!("{} operation must have a value: path {path:?}", operation.op));
     let needs_from = || PatchError::Malformed(format!("{} operation must have a from", operation.op));
     match operation.op.as_str() {
         "add" => add(target, path, operation.value.clone().ok_or_else(needs_value)?),
@@ -113,7 +110,9 @@ fn steps(path: &str) -> Result<Vec<String>, PatchError> {
 }
 
 fn missing(operation: &str, path: &str) -> PatchError {
-    PatchError::DoesNotApply(format!("{operation} operation does not apply: doc is missing path: {path:?}: missing value"))
+    PatchError::DoesNotApply(format!(
+        "{operation} operation does not apply: doc is missing path: {path:?}: missing value"
+    ))
 }
 
 fn find<'a>(target: &'a mut Value, path: &str, operation: &str) -> Result<&'a mut Value, PatchError> {

@@ -64,9 +64,7 @@ impl Requirement {
                     "values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty".into(),
                 ));
             }
-            Operator::GreaterThan | Operator::LessThan
-                if values.len() != 1 || values[0].parse::<i64>().is_err() =>
-            {
+            Operator::GreaterThan | Operator::LessThan if values.len() != 1 || values[0].parse::<i64>().is_err() => {
                 return Err(SelectorError(format!(
                     "values: Invalid value: {values:?}: for 'Gt', 'Lt' operators, the value must be an integer"
                 )));
@@ -346,9 +344,7 @@ impl FieldSelector {
                 .iter()
                 .filter_map(|op| find_unescaped(term, op).map(|at| (at, *op)))
                 .min_by_key(|(at, op)| (*at, std::cmp::Reverse(op.len())))
-                .ok_or_else(|| {
-                    SelectorError(format!("invalid selector: '{text}'; can't understand '{term}'"))
-                })?;
+                .ok_or_else(|| SelectorError(format!("invalid selector: '{text}'; can't understand '{term}'")))?;
             requirements.push(FieldRequirement {
                 field: term[..at].to_owned(),
                 equal: operator != "!=",
@@ -412,12 +408,14 @@ fn unescape(text: &str) -> Result<String, SelectorError> {
         match c {
             '\\' => match chars.next() {
                 Some(next @ ('\\' | ',' | '=')) => out.push(next),
-                _ => return Err(SelectorError(format!("invalid field selector: invalid escape sequence in value: {text}"))),
+                _ => {
+                    return Err(SelectorError(format!(
+                        "invalid field selector: invalid escape sequence in value: {text}"
+                    )));
+                }
             },
             ',' | '=' => {
-                return Err(SelectorError(format!(
-                    "invalid field selector: unescaped character in value: {c:?}"
-                )));
+                return Err(SelectorError(format!("invalid field selector: unescaped character in value: {c:?}")));
             }
             c => out.push(c),
         }
@@ -444,8 +442,19 @@ mod tests {
     fn label_selectors() {
         let object = Object::from_value(json!({"metadata": {"labels": {"a": "1", "b": "x"}}})).unwrap();
         for (text, want) in [
-            ("", true), ("a=1", true), ("a==1,b=x", true), ("a!=1", false), ("c!=1", true), ("a in (1, 2)", true),
-            ("b notin (x,y)", false), ("a", true), ("!a", false), ("!c", true), ("a>0", true), ("a<1", false), ("c in ()", false),
+            ("", true),
+            ("a=1", true),
+            ("a==1,b=x", true),
+            ("a!=1", false),
+            ("c!=1", true),
+            ("a in (1, 2)", true),
+            ("b notin (x,y)", false),
+            ("a", true),
+            ("!a", false),
+            ("!c", true),
+            ("a>0", true),
+            ("a<1", false),
+            ("c in ()", false),
         ] {
             assert_eq!(LabelSelector::parse(text).unwrap().matches(&object), want, "{text}");
         }
@@ -460,7 +469,9 @@ mod tests {
     #[test]
     fn field_selectors() {
         let get = |f: &str| (f == "spec.nodeName").then(|| "n,1".into());
-        for (text, want) in [("", true), ("spec.nodeName=n\\,1", true), ("spec.nodeName!=x,foo=", true), ("foo==1", false)] {
+        for (text, want) in
+            [("", true), ("spec.nodeName=n\\,1", true), ("spec.nodeName!=x,foo=", true), ("foo==1", false)]
+        {
             assert_eq!(FieldSelector::parse(text).unwrap().matches_with(get), want, "{text}");
         }
         assert!(FieldSelector::parse("nothing").is_err());

@@ -149,8 +149,7 @@ impl Status {
 
     /// 404 for a path that leads nowhere, as the router answers it.
     pub fn unknown_path() -> Self {
-        let mut status =
-            Self::failure(404, reason::NOT_FOUND, "the server could not find the requested resource");
+        let mut status = Self::failure(404, reason::NOT_FOUND, "the server could not find the requested resource");
         status.details = Some(Box::default());
         status
     }
@@ -166,19 +165,17 @@ impl Status {
         Self::failure(
             409,
             reason::ALREADY_EXISTS,
-            format!("{resource} \"{name}\" already exists, the server was not able to generate a unique name for the object"),
+            format!(
+                "{resource} \"{name}\" already exists, the server was not able to generate a unique name for the object"
+            ),
         )
         .about(resource, name)
     }
 
     /// 409: somebody else wrote first, or a precondition failed.
     pub fn conflict(resource: &GroupResource, name: &str, cause: impl fmt::Display) -> Self {
-        Self::failure(
-            409,
-            reason::CONFLICT,
-            format!("Operation cannot be fulfilled on {resource} \"{name}\": {cause}"),
-        )
-        .about(resource, name)
+        Self::failure(409, reason::CONFLICT, format!("Operation cannot be fulfilled on {resource} \"{name}\": {cause}"))
+            .about(resource, name)
     }
 
     /// 409 of server-side apply, with one cause per conflicting field.
@@ -267,11 +264,7 @@ impl Status {
 
     /// 413.
     pub fn request_too_large(message: impl fmt::Display) -> Self {
-        Self::failure(
-            413,
-            reason::REQUEST_ENTITY_TOO_LARGE,
-            format!("Request entity too large: {message}"),
-        )
+        Self::failure(413, reason::REQUEST_ENTITY_TOO_LARGE, format!("Request entity too large: {message}"))
     }
 
     /// 415.
@@ -296,8 +289,7 @@ impl Status {
 
     /// 500.
     pub fn internal(cause: impl fmt::Display) -> Self {
-        let mut status =
-            Self::failure(500, reason::INTERNAL_ERROR, format!("Internal error occurred: {cause}"));
+        let mut status = Self::failure(500, reason::INTERNAL_ERROR, format!("Internal error occurred: {cause}"));
         status.details_mut().causes.push(StatusCause { message: cause.to_string(), ..StatusCause::default() });
         status
     }
@@ -314,8 +306,7 @@ impl Status {
 
     /// 504: the request ran out of time.
     pub fn timeout(message: impl fmt::Display, retry_after_seconds: i32) -> Self {
-        let mut status =
-            Self::failure(504, reason::TIMEOUT, format!("Timeout: {message}"));
+        let mut status = Self::failure(504, reason::TIMEOUT, format!("Timeout: {message}"));
         status.details_mut().retry_after_seconds = retry_after_seconds;
         status
     }
@@ -325,7 +316,9 @@ impl Status {
         let mut status = Self::failure(
             500,
             reason::SERVER_TIMEOUT,
-            format!("The {operation} operation against {resource} could not be completed at this time, please try again."),
+            format!(
+                "The {operation} operation against {resource} could not be completed at this time, please try again."
+            ),
         )
         .about(resource, operation);
         status.details_mut().retry_after_seconds = retry_after_seconds;

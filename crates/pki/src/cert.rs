@@ -39,8 +39,7 @@ impl Subject {
         let attribute = |id: &[u64], value: &str| {
             der::set(&[&der::sequence(&[&der::object_id(id), &der::tlv(0x0c, value.as_bytes())])])
         };
-        let mut parts: Vec<Vec<u8>> =
-            self.organizations.iter().map(|o| attribute(oid::ORGANIZATION, o)).collect();
+        let mut parts: Vec<Vec<u8>> = self.organizations.iter().map(|o| attribute(oid::ORGANIZATION, o)).collect();
         if !self.common_name.is_empty() {
             parts.push(attribute(oid::COMMON_NAME, &self.common_name));
         }
@@ -141,8 +140,7 @@ impl Pair {
     ) -> Result<Vec<u8>, Error> {
         let info = Info::parse(&self.cert)?;
         let issuer_spki = self.key.public().spki();
-        let body =
-            Body { issuer: &info.subject_der, subject, spki, issuer_spki: &issuer_spki, sans, usage };
+        let body = Body { issuer: &info.subject_der, subject, spki, issuer_spki: &issuer_spki, sans, usage };
         body.sign(&self.key, rt::time::now(), life)
     }
 }

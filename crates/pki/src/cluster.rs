@@ -48,7 +48,12 @@ impl Params {
         let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
         sans.extend(self.service_ips.iter().chain(&loopback).chain(&self.addresses).copied().map(San::Ip));
         let mut seen = Vec::new();
-        sans.retain(|san| !seen.contains(san) && { seen.push(san.clone()); true });
+        sans.retain(|san| {
+            !seen.contains(san) && {
+                seen.push(san.clone());
+                true
+            }
+        });
         sans
     }
 }
@@ -98,10 +103,34 @@ impl Pki {
             .chain(params.addresses.iter().copied().map(San::Ip))
             .collect();
         Ok(Self {
-            api_server: leaf("apiserver", &ca, Subject::new("kube-apiserver", &[]), &params.api_server_sans(), Usage::SERVER)?,
-            kubelet_client: leaf("apiserver-kubelet-client", &ca, masters("kube-apiserver-kubelet-client"), &[], Usage::CLIENT)?,
-            front_proxy_client: leaf("front-proxy-client", &front_proxy_ca, Subject::new("front-proxy-client", &[]), &[], Usage::CLIENT)?,
-            etcd_client: leaf("apiserver-etcd-client", &etcd_ca, Subject::new("kube-apiserver-etcd-client", &[]), &[], Usage::CLIENT)?,
+            api_server: leaf(
+                "apiserver",
+                &ca,
+                Subject::new("kube-apiserver", &[]),
+                &params.api_server_sans(),
+                Usage::SERVER,
+            )?,
+            kubelet_client: leaf(
+                "apiserver-kubelet-client",
+                &ca,
+                masters("kube-apiserver-kubelet-client"),
+                &[],
+                Usage::CLIENT,
+            )?,
+            front_proxy_client: leaf(
+                "front-proxy-client",
+                &front_proxy_ca,
+                Subject::new("front-proxy-client", &[]),
+                &[],
+                Usage::CLIENT,
+            )?,
+            etcd_client: leaf(
+                "apiserver-etcd-client",
+                &etcd_ca,
+                Subject::new("kube-apiserver-etcd-client", &[]),
+                &[],
+                Usage::CLIENT,
+            )?,
             etcd_server: leaf("etcd/server", &etcd_ca, Subject::new("etcd-server", &[]), &etcd_sans, Usage::BOTH)?,
             dir: dir.to_owned(),
             ca,

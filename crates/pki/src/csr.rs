@@ -37,12 +37,8 @@ impl Request {
             let extensions = der::set(&[&der::sequence(&[&extension])]);
             der::sequence(&[&der::object_id(oid::EXTENSION_REQUEST), &extensions])
         };
-        let to_sign = der::sequence(&[
-            &der::unsigned(&[0]),
-            &subject.name(),
-            &key.public().spki(),
-            &der::tlv(0xa0, &attributes),
-        ]);
+        let to_sign =
+            der::sequence(&[&der::unsigned(&[0]), &subject.name(), &key.public().spki(), &der::tlv(0xa0, &attributes)]);
         let signature = der::bit_string(&key.sign(&to_sign)?);
         let whole = der::sequence(&[&to_sign, &signature_algorithm(key), &signature]);
         Ok(pem::encode("CERTIFICATE REQUEST", &whole))

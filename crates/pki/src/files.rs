@@ -29,8 +29,7 @@ pub fn write(path: &Path, text: &str, mode: u32, durable: bool) -> Result<(), Er
     temporary.push(format!(".{}.tmp", std::process::id()));
     let temporary = Path::new(&temporary);
     let written = (|| {
-        let mut file =
-            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(temporary)?;
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(temporary)?;
         file.write_all(text.as_bytes())?;
         if durable {
             file.sync_data()?;

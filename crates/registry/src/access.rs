@@ -101,7 +101,12 @@ fn normal(resource: &Resource, mut object: Object) -> Result<Object, Status> {
 
 #[async_trait]
 impl Lookup for Access {
-    async fn get(&self, gvr: &GroupVersionResource, namespace: &str, name: &str) -> Result<Option<Arc<Object>>, Status> {
+    async fn get(
+        &self,
+        gvr: &GroupVersionResource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<Object>>, Status> {
         match self.resource(gvr)?.get_cached(namespace, name).await? {
             Some(object) => Ok(Some(Arc::new(object))),
             None => self.get_live(gvr, namespace, name).await,
@@ -151,7 +156,9 @@ impl Follow {
                     Some(WatchItem::Event { kind, entry, revision, .. }) => {
                         let raw = Raw { value: entry.raw.value.clone(), revision };
                         match decode_hub(&resource.row, &raw) {
-                            Ok(object) if kind == crate::EventType::Deleted => return ObjectEvent::Delete(Arc::new(object)),
+                            Ok(object) if kind == crate::EventType::Deleted => {
+                                return ObjectEvent::Delete(Arc::new(object));
+                            }
                             Ok(object) => return ObjectEvent::Upsert(Arc::new(object)),
                             Err(error) => tracing::warn!(%error, "object cannot be decoded"),
                         }

@@ -145,7 +145,8 @@ impl Resource {
             let mut attempt = object.clone();
             if generate {
                 let prefix = object.generate_name();
-                let end = prefix.char_indices().map(|(at, _)| at).take_while(|at| *at <= MAX_PREFIX).last().unwrap_or(0);
+                let end =
+                    prefix.char_indices().map(|(at, _)| at).take_while(|at| *at <= MAX_PREFIX).last().unwrap_or(0);
                 let kept = if prefix.len() <= MAX_PREFIX { prefix } else { &prefix[..end] };
                 attempt.set_meta_str("name", &format!("{kept}{}", rt::rand::name_suffix(SUFFIX)));
             }

@@ -83,7 +83,9 @@ impl Resource {
             let revision = current.revision;
             match self.plan_delete(request, &old, &options)? {
                 Step::Pending => return Ok(Deleted { raw: current, gone: false, details }),
-                step if request.cx.dry_run => return Ok(Deleted { raw: current, gone: matches!(step, Step::Remove), details }),
+                step if request.cx.dry_run => {
+                    return Ok(Deleted { raw: current, gone: matches!(step, Step::Remove), details });
+                }
                 Step::Mark(object) => {
                     let value = encode(&self.row, &object)?;
                     if value == current.value {
@@ -168,7 +170,9 @@ impl Resource {
         if let Some(seconds) = shortened {
             let marked = object.deletion_timestamp().and_then(|t| meta::time::parse(t).ok());
             let shift = current.unwrap_or(0) - seconds;
-            if let Some(at) = marked.and_then(|t| t.checked_sub(std::time::Duration::from_secs(shift.unsigned_abs())).ok()) {
+            if let Some(at) =
+                marked.and_then(|t| t.checked_sub(std::time::Duration::from_secs(shift.unsigned_abs())).ok())
+            {
                 object.set_meta_str("deletionTimestamp", &meta::time::format_seconds(at));
             }
             object.metadata_mut().insert("deletionGracePeriodSeconds".into(), seconds.into());

@@ -56,9 +56,7 @@ impl ListOptions {
             return Ok(None);
         }
         text.parse::<u64>().ok().and_then(|v| i64::try_from(v).ok()).map(Some).ok_or_else(|| {
-            Status::bad_request(format!(
-                "Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
-            ))
+            Status::bad_request(format!("Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"))
         })
     }
 }
@@ -104,7 +102,10 @@ pub fn validate_watch(options: &ListOptions, raw_match: &str) -> Vec<field::Erro
     let path = field::Path::new("resourceVersionMatch");
     match options.send_initial_events {
         None if !raw_match.is_empty() => {
-            errors.push(field::Error::forbidden(&path, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"));
+            errors.push(field::Error::forbidden(
+                &path,
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            ));
         }
         Some(_) if raw_match.is_empty() => errors.push(field::Error::forbidden(
             &path,

@@ -35,7 +35,11 @@ pub fn validate(object: &Object, namespaced: bool, name_errors: &dyn Fn(&str, bo
         errors.push(Error::forbidden(&path.child("namespace"), "not allowed on this type"));
     }
     if object.generation() < 0 {
-        errors.push(Error::invalid(&path.child("generation"), object.generation(), "must be greater than or equal to 0"));
+        errors.push(Error::invalid(
+            &path.child("generation"),
+            object.generation(),
+            "must be greater than or equal to 0",
+        ));
     }
     common(object, &path, &mut errors);
     finalizers(object, &path.child("finalizers"), &mut errors);
@@ -103,7 +107,11 @@ fn owners(object: &Object, path: &Path, errors: &mut Vec<Error>) {
     for owner in object.owner_references() {
         let version = owner.api_version.rsplit('/').next().unwrap_or("");
         if version.is_empty() {
-            errors.push(Error::invalid(&path.child("apiVersion"), owner.api_version.as_str(), "version must not be empty"));
+            errors.push(Error::invalid(
+                &path.child("apiVersion"),
+                owner.api_version.as_str(),
+                "version must not be empty",
+            ));
         }
         for (field, value) in [("kind", &owner.kind), ("name", &owner.name), ("uid", &owner.uid)] {
             if value.is_empty() {

@@ -70,7 +70,8 @@ impl Registry {
     /// # Errors
     /// 500: the row is missing.
     pub fn need(&self, group: &str, plural: &str) -> Result<Arc<Resource>, Status> {
-        self.get(group, plural).ok_or_else(|| Status::internal(format!("resource {plural:?} of group {group:?} is not served")))
+        self.get(group, plural)
+            .ok_or_else(|| Status::internal(format!("resource {plural:?} of group {group:?} is not served")))
     }
 
     /// The storage of a kind.

@@ -45,9 +45,7 @@ impl Resource {
 
     /// The watch cache, started by its first user.
     pub fn cache(&self) -> Arc<Cache> {
-        self.cache
-            .get_or_init(|| Cache::start(self.row.clone(), self.store.clone(), self.shutdown.clone()))
-            .clone()
+        self.cache.get_or_init(|| Cache::start(self.row.clone(), self.store.clone(), self.shutdown.clone())).clone()
     }
 
     /// Objects in the watch cache, when it runs.
@@ -233,7 +231,13 @@ impl Resource {
         }
     }
 
-    async fn list_exact(&self, options: &ListOptions, prefix: &str, start: &str, revision: i64) -> Result<Listed, Status> {
+    async fn list_exact(
+        &self,
+        options: &ListOptions,
+        prefix: &str,
+        start: &str,
+        revision: i64,
+    ) -> Result<Listed, Status> {
         let end = match KeyRange::prefix(prefix.to_owned()).end {
             store::RangeEnd::Before(end) => end,
             _ => return Err(Status::internal("list prefix has no end")),
@@ -244,7 +248,8 @@ impl Resource {
             let range = KeyRange::half_open(from.clone(), end.clone());
             let wanted = if options.limit == 0 { 0 } else { options.limit.max(100) + 1 };
             let request = RangeRequest::new(range).at(revision).limit(wanted);
-            let page = self.store.range(request).await.map_err(|e| self.exact_error(options, prefix, start, revision, &e))?;
+            let page =
+                self.store.range(request).await.map_err(|e| self.exact_error(options, prefix, start, revision, &e))?;
             let (total, more) = (page.count, page.more);
             let mut seen = 0;
             let mut stop = None;
@@ -269,11 +274,18 @@ impl Resource {
         Ok(Listed { entries, revision, continue_token, remaining: counted.then_some(remaining) })
     }
 
-    fn exact_error(&self, options: &ListOptions, prefix: &str, start: &str, revision: i64, error: &store::Error) -> Status {
+    fn exact_error(
+        &self,
+        options: &ListOptions,
+        prefix: &str,
+        start: &str,
+        revision: i64,
+        error: &store::Error,
+    ) -> Status {
         match error {
-            store::Error::Compacted { compacted, .. } if options.continue_token.is_empty() => {
-                Status::expired(format!("The resourceVersion for the provided list is too old. ({revision} < {compacted})"))
-            }
+            store::Error::Compacted { compacted, .. } if options.continue_token.is_empty() => Status::expired(format!(
+                "The resourceVersion for the provided list is too old. ({revision} < {compacted})"
+            )),
             store::Error::Compacted { .. } => {
                 let mut status = Status::expired(
                     "The provided continue parameter is too old to display a consistent list result. You can start a new list \

@@ -341,9 +341,7 @@ impl KindRow {
         if let Some(custom) = &self.custom {
             return custom.convert(object, to);
         }
-        let convert = self
-            .convert
-            .ok_or_else(|| Status::internal(format!("no conversion from {from} to {to}")))?;
+        let convert = self.convert.ok_or_else(|| Status::internal(format!("no conversion from {from} to {to}")))?;
         convert(object, &from, to)?;
         object.set_gvk(to);
         Ok(())

@@ -9,8 +9,8 @@ use meta::{Object, Status};
 use serde_json::{Value, json};
 
 use crate::{
-    Ctx, DeleteOptions, KindRow, ListOptions, Plain, Propagation, Registry, Request, Resource, UpdateOptions,
-    Updater, VersionMatch, Warnings, Watch, WatchItem, decode_hub,
+    Ctx, DeleteOptions, KindRow, ListOptions, Plain, Propagation, Registry, Request, Resource, UpdateOptions, Updater,
+    VersionMatch, Warnings, Watch, WatchItem, decode_hub,
 };
 
 struct World {
@@ -154,9 +154,14 @@ async fn lists_by_pages_selectors_and_versions() {
     world.create(map("bb", json!({}))).await.expect("created");
     let next = ListOptions { continue_token: first.continue_token, ..page };
     let (names, second) = world.names(next).await.expect("listed");
-    assert_eq!((names, second.revision), (vec!["c".to_owned(), "d".to_owned()], first.revision), "one snapshot for all pages");
+    assert_eq!(
+        (names, second.revision),
+        (vec!["c".to_owned(), "d".to_owned()], first.revision),
+        "one snapshot for all pages"
+    );
 
-    let exact = ListOptions { resource_version: Some(at), version_match: VersionMatch::Exact, ..ListOptions::default() };
+    let exact =
+        ListOptions { resource_version: Some(at), version_match: VersionMatch::Exact, ..ListOptions::default() };
     assert_eq!(world.names(exact).await.expect("listed").0.len(), 5);
     world.registry.store().compact(at + 1).await.expect("compacted");
     let gone = ListOptions { resource_version: Some(at), version_match: VersionMatch::Exact, ..ListOptions::default() };

@@ -164,7 +164,13 @@ impl Resource {
         }
     }
 
-    fn prepare(&self, request: &Request, object: &mut Object, old: &Object, strategy: &dyn Strategy) -> Result<(), Status> {
+    fn prepare(
+        &self,
+        request: &Request,
+        object: &mut Object,
+        old: &Object,
+        strategy: &dyn Strategy,
+    ) -> Result<(), Status> {
         let namespace = if self.row.namespaced { request.cx.namespace.as_str() } else { "" };
         crate::create::ensure_namespace(object, namespace)?;
         match old.generation() {
@@ -173,7 +179,8 @@ impl Resource {
         }
         strategy.prepare_for_update(&request.cx, object, old);
         for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
-            let given = object.metadata().and_then(|m| m.get(field)).is_some_and(|v| !v.is_null() && v.as_str() != Some(""));
+            let given =
+                object.metadata().and_then(|m| m.get(field)).is_some_and(|v| !v.is_null() && v.as_str() != Some(""));
             let before = old.metadata().and_then(|m| m.get(field)).filter(|v| !v.is_null());
             match before {
                 Some(before) if !given => {
@@ -183,7 +190,10 @@ impl Resource {
             }
         }
         object.metadata_mut().remove("selfLink");
-        if strategy.has_generation() && object.generation() == old.generation() && strategy.generation_changed(object, old) {
+        if strategy.has_generation()
+            && object.generation() == old.generation()
+            && strategy.generation_changed(object, old)
+        {
             object.set_generation(old.generation() + 1);
         }
         let errors = objectmeta::validate_update(object, old);
@@ -208,11 +218,15 @@ impl Resource {
         let attributes = request.attributes(Operation::Update, old.name(), Some(old));
         request.cx.registry.admit().validate(&attributes, Some(object)).await?;
         let value = encode(&self.row, object)?;
-        let done = |revision| Ok(Attempt::Done(Updated { raw: Raw { value: value.clone(), revision }, created: false }));
+        let done =
+            |revision| Ok(Attempt::Done(Updated { raw: Raw { value: value.clone(), revision }, created: false }));
         if value == current.value || request.cx.dry_run {
             return done(current.revision);
         }
-        if should_delete(object, old) && !strategy.pending_finalizers(object) && !self.row.strategy.pending_finalizers(object) {
+        if should_delete(object, old)
+            && !strategy.pending_finalizers(object)
+            && !self.row.strategy.pending_finalizers(object)
+        {
             let deleted = self.store().delete_if(key.to_owned().into(), current.revision).await;
             return match deleted.map_err(|e| crate::storage_error(&e))? {
                 Conditional::Applied { revision } => {

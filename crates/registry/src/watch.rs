@@ -43,9 +43,15 @@ pub enum WatchItem {
 }
 
 enum Source {
-    Cache { cache: Arc<Cache>, live: mpsc::Receiver<Signal> },
+    Cache {
+        cache: Arc<Cache>,
+        live: mpsc::Receiver<Signal>,
+    },
     /// Replays the store's log, for starts before the cache's window.
-    Log { watcher: Box<Watcher>, seen: i64 },
+    Log {
+        watcher: Box<Watcher>,
+        seen: i64,
+    },
     Ended,
 }
 
@@ -69,7 +75,11 @@ impl Watch {
     ///
     /// # Errors
     /// The cache is not ready, or the store failed.
-    pub async fn start(resource: Arc<Resource>, options: ListOptions, deadline: Option<Duration>) -> Result<Self, Status> {
+    pub async fn start(
+        resource: Arc<Resource>,
+        options: ListOptions,
+        deadline: Option<Duration>,
+    ) -> Result<Self, Status> {
         let cache = resource.cache();
         let wants_initial = match (options.send_initial_events, options.resource_version) {
             (Some(wanted), _) => wanted,
@@ -245,10 +255,8 @@ impl Watch {
                         Filled::Events
                     }
                     Some(Err(store::Error::Compacted { compacted, .. })) => {
-                        self.failed = Some(Status::expired(format!(
-                            "too old resource version: {} ({compacted})",
-                            self.after
-                        )));
+                        self.failed =
+                            Some(Status::expired(format!("too old resource version: {} ({compacted})", self.after)));
                         Filled::Events
                     }
                     Some(Err(error)) => {

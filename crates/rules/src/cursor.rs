@@ -82,7 +82,13 @@ impl<'p, 'v> C<'p, 'v> {
             None => self.value,
         };
         let value = start.and_then(|v| steps.try_fold(v, |v, step| v.get(step)));
-        C { value: value.filter(|v| !v.is_null()), body: None, parent: Some(self), step: Step::Field(name), sink: self.sink }
+        C {
+            value: value.filter(|v| !v.is_null()),
+            body: None,
+            parent: Some(self),
+            step: Step::Field(name),
+            sink: self.sink,
+        }
     }
 
     /// An entry of a map, printed as `path[key]`.
@@ -114,7 +120,10 @@ impl<'p, 'v> C<'p, 'v> {
         'v: 'a,
     {
         self.body.or_else(|| self.value.and_then(Value::as_object)).into_iter().flatten().map(move |(key, value)| {
-            (key.as_str(), C { value: Some(value), body: None, parent: Some(self), step: Step::Key(key), sink: self.sink })
+            (
+                key.as_str(),
+                C { value: Some(value), body: None, parent: Some(self), step: Step::Key(key), sink: self.sink },
+            )
         })
     }
 

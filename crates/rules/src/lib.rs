@@ -28,8 +28,8 @@ pub mod scheduling;
 pub mod storage;
 mod tree;
 
-use meta::{Object, field};
 pub use cursor::{C, Sink, same_value};
+use meta::{Object, field};
 pub use tree::{Defaults, Tree};
 
 /// What this crate knows about one kind, always in its hub version.

@@ -14,7 +14,13 @@ struct Layers(Vec<PathBuf>);
 impl ImageSource for Layers {
     async fn content(&self, _image: &ImageSpec) -> Result<ImageContent> {
         let config = ImageRunConfig { env: vec!["A=b".to_owned()], ..ImageRunConfig::default() };
-        Ok(ImageContent { id: "sha256:x".into(), image_ref: "x".into(), name: "x".into(), layers: self.0.clone(), config })
+        Ok(ImageContent {
+            id: "sha256:x".into(),
+            image_ref: "x".into(),
+            name: "x".into(),
+            layers: self.0.clone(),
+            config,
+        })
     }
     async fn acquire(&self, _image_id: &str, _user: &str) -> Result<()> {
         Ok(())

@@ -12,8 +12,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch,
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
 };
 
 use self::profile::Profile;
@@ -75,8 +74,8 @@ pub(crate) fn runtime_default(dir: &Path, capabilities: u64) -> Result<Vec<PathB
 /// One line: no such file, not a profile, an action this kernel or compiler cannot do.
 pub(crate) fn localhost(dir: &Path, file: &Path, capabilities: u64) -> Result<Vec<PathBuf>, String> {
     let text = std::fs::read(file).map_err(|e| format!("cannot load seccomp profile {:?}: {e}", file.display()))?;
-    let profile: Profile = serde_json::from_slice(&text)
-        .map_err(|e| format!("cannot load seccomp profile {:?}: {e}", file.display()))?;
+    let profile: Profile =
+        serde_json::from_slice(&text).map_err(|e| format!("cannot load seccomp profile {:?}: {e}", file.display()))?;
     save(dir, &profile.compile(capabilities)?)
 }
 

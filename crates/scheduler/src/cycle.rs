@@ -59,7 +59,11 @@ impl Cycle {
     pub(crate) fn decide(&mut self, pod: &PodInfo, cache: &Cache) -> Result<String, FitError> {
         let nodes = cache.nodes();
         if nodes.is_empty() {
-            return Err(FitError { message: "no nodes available to schedule pods".into(), rejected_by: !0, failed: false });
+            return Err(FitError {
+                message: "no nodes available to schedule pods".into(),
+                rejected_by: !0,
+                failed: false,
+            });
         }
         let mut state = CycleState::new(self.plugins.len());
         let (filters, only) = self.pre_filter(&mut state, pod, nodes)?;
@@ -92,17 +96,14 @@ impl Cycle {
                     });
                 }
                 PreFilter::Reject(status) => {
-                    let message =
-                        format!("0/{} nodes are available: {}.", nodes.len(), status.reasons.join(", "));
+                    let message = format!("0/{} nodes are available: {}.", nodes.len(), status.reasons.join(", "));
                     return Err(FitError { message, rejected_by: 1 << at, failed: status.code == Code::Error });
                 }
             }
         }
         if only.as_ref().is_some_and(HashSet::is_empty) {
-            let message = format!(
-                "0/{} nodes are available: node(s) didn't satisfy plugin(s) simultaneously.",
-                nodes.len()
-            );
+            let message =
+                format!("0/{} nodes are available: node(s) didn't satisfy plugin(s) simultaneously.", nodes.len());
             return Err(FitError { message, rejected_by: narrowed_by, failed: false });
         }
         let filters = self.with(Points::FILTER).map(|(at, _)| at).filter(|at| skipped & (1 << at) == 0).collect();
@@ -154,7 +155,8 @@ impl Cycle {
             texts.sort();
             let message = format!("0/{} nodes are available: {}.", nodes.len(), texts.join(", "));
             // Nodes left out by PreFilter come back through the plugin that named them.
-            let named = if only.is_some() { self.with(Points::PRE_FILTER).fold(0, |bits, (at, _)| bits | 1 << at) } else { 0 };
+            let named =
+                if only.is_some() { self.with(Points::PRE_FILTER).fold(0, |bits, (at, _)| bits | 1 << at) } else { 0 };
             return Err(FitError { message, rejected_by: rejected_by | named, failed });
         }
         Ok(feasible)

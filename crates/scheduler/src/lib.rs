@@ -19,6 +19,6 @@ mod resources;
 mod scheduler;
 
 pub use command::main;
-pub use framework::{Code, CycleState, Plugin, PreFilter, Points, Status};
+pub use framework::{Code, CycleState, Plugin, Points, PreFilter, Status};
 pub use plugins::default_plugins;
 pub use scheduler::{Options, run};

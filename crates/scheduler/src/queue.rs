@@ -116,14 +116,7 @@ impl Queue {
             }
             Some(entry) => (Queued { info, ..entry.pod }, entry.place),
             None => {
-                let fresh = Queued {
-                    info,
-                    attempts: 0,
-                    since: now,
-                    backoff_until: now,
-                    rejected_by: 0,
-                    taken_at: 0,
-                };
+                let fresh = Queued { info, attempts: 0, since: now, backoff_until: now, rejected_by: 0, taken_at: 0 };
                 (fresh, if gated { Place::Gated } else { Place::Active })
             }
         };

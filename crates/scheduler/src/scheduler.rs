@@ -133,7 +133,11 @@ impl Scheduler {
         // Gone or bound by somebody else meanwhile: nothing to try again.
         let found = self.client.get::<Pod>(info.pod.namespace(), info.pod.name()).await;
         let current = match found {
-            Ok(found) if found.uid() == info.uid && crate::pod_info::node_name(&found).is_empty() && !found.is_deleting() => found,
+            Ok(found)
+                if found.uid() == info.uid && crate::pod_info::node_name(&found).is_empty() && !found.is_deleting() =>
+            {
+                found
+            }
             Err(error) if !error.is_not_found() => (*info.pod).clone(),
             _ => {
                 self.queue.done(&info.uid);
@@ -144,7 +148,8 @@ impl Scheduler {
         refreshed.info = Arc::new(PodInfo::new(Arc::new(current)));
         self.queue.reject(refreshed, rejected_by, &|pod, by, event| self.helps(pod, by, event));
         self.recorder.event(&*info.pod, EventType::Warning, "FailedScheduling", error.message.clone());
-        self.write_condition(&info, if error.failed { "SchedulerError" } else { "Unschedulable" }, &error.message).await;
+        self.write_condition(&info, if error.failed { "SchedulerError" } else { "Unschedulable" }, &error.message)
+            .await;
     }
 
     /// Writes the `PodScheduled` condition unless the pod says it already.

@@ -255,9 +255,15 @@ mod tests {
         let view = meta_view(&bytes).expect("view");
         assert_eq!((view.kind, view.name, view.namespace, view.uid, view.generation), ("Pod", "p", "n", "u", 3));
         assert_eq!((view.creation, view.deletion, view.deletion_grace_period_seconds), (Some(60), Some(120), Some(5)));
-        assert_eq!((view.label("a"), view.annotation("x"), view.finalizers.as_slice()), (Some("b"), Some("y"), &["f"][..]));
+        assert_eq!(
+            (view.label("a"), view.annotation("x"), view.finalizers.as_slice()),
+            (Some("b"), Some("y"), &["f"][..])
+        );
         let owner = &view.owner_references[0];
-        assert_eq!((owner.api_version, owner.kind, owner.name, owner.uid, owner.controller), ("v1", "K", "o", "ou", true));
+        assert_eq!(
+            (owner.api_version, owner.kind, owner.name, owner.uid, owner.controller),
+            ("v1", "K", "o", "ou", true)
+        );
         for (path, want) in [
             (&["spec", "nodeName"][..], Some("node")),
             (&["spec", "hostNetwork"], Some("true")),
@@ -279,7 +285,9 @@ mod tests {
                 assert_eq!(field.number(), 1, "{}", kind.kind);
             }
         }
-        for (number, name) in [(1, "name"), (6, "resourceVersion"), (11, "labels"), (13, "ownerReferences"), (14, "finalizers")] {
+        for (number, name) in
+            [(1, "name"), (6, "resourceVersion"), (11, "labels"), (13, "ownerReferences"), (14, "finalizers")]
+        {
             assert_eq!(TypeRef::OBJECT_META.field(name).map(crate::Field::number), Some(number));
         }
     }

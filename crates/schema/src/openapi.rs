@@ -91,7 +91,12 @@ pub(crate) fn kind_definition(gvk: &GroupVersionKind) -> String {
 }
 
 /// The v3 document of one group version.
-pub fn v3_document(group_version: &GroupVersion, resources: &[Resource], describe: Describe<'_>, version: &str) -> Value {
+pub fn v3_document(
+    group_version: &GroupVersion,
+    resources: &[Resource],
+    describe: Describe<'_>,
+    version: &str,
+) -> Value {
     let mut paths = Map::new();
     paths::group_version(&mut paths, group_version);
     for resource in resources {
@@ -138,9 +143,9 @@ pub fn v2_document(resources: &[Resource], describe: Describe<'_>, version: &str
 
 /// The index of `/openapi/v3`: one entry per path (`api/v1`, `apis/apps/v1`) with its hash.
 pub fn v3_index(entries: &[(String, String)]) -> Value {
-    let paths = entries.iter().map(|(path, hash)| {
-        (path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}")}))
-    });
+    let paths = entries
+        .iter()
+        .map(|(path, hash)| (path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}")})));
     json!({"paths": paths.collect::<Map<String, Value>>()})
 }
 

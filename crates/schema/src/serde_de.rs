@@ -6,8 +6,8 @@ use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::codec::{
-    Error, MAX_DEPTH, MessageIndex, Occurrences, Result, map_entry, omitted, open_envelope, read_value,
-    scalar_text, wire,
+    Error, MAX_DEPTH, MessageIndex, Occurrences, Result, map_entry, omitted, open_envelope, read_value, scalar_text,
+    wire,
 };
 use crate::table::{Card, Elem, Field, TypeRef};
 

@@ -274,9 +274,10 @@ impl TypeRef {
     /// A field by JSON name, also from inlined structs.
     pub fn field(self, name: &str) -> Option<&'static Field> {
         let fields = self.fields();
-        fields.iter().find(|f| f.json == name && !f.is_inline()).or_else(|| {
-            fields.iter().filter(|f| f.is_inline()).find_map(|f| f.struct_type()?.field(name))
-        })
+        fields
+            .iter()
+            .find(|f| f.json == name && !f.is_inline())
+            .or_else(|| fields.iter().filter(|f| f.is_inline()).find_map(|f| f.struct_type()?.field(name)))
     }
 
     /// All fields as they stand in JSON, inlined ones flattened.
@@ -348,7 +349,13 @@ pub(crate) fn lookup(group: &str, version: &str, kind: &str) -> Option<TypeRef> 
     }
     let everywhere = matches!(
         kind,
-        "WatchEvent" | "ListOptions" | "GetOptions" | "DeleteOptions" | "CreateOptions" | "UpdateOptions" | "PatchOptions"
+        "WatchEvent"
+            | "ListOptions"
+            | "GetOptions"
+            | "DeleteOptions"
+            | "CreateOptions"
+            | "UpdateOptions"
+            | "PatchOptions"
     );
     if everywhere && !(group.is_empty() && version == "v1") { lookup("", "v1", kind) } else { None }
 }

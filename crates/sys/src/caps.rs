@@ -99,8 +99,11 @@ fn status_field(field: &str) -> Result<u64> {
     const PATH: &str = "/proc/self/status";
     let status = std::fs::read_to_string(PATH).at("read", PATH)?;
     let line = status.lines().find_map(|l| l.strip_prefix(field));
-    line.and_then(|v| u64::from_str_radix(v.trim(), 16).ok())
-        .ok_or_else(|| Error { op: "read", path: PATH.into(), source: io::ErrorKind::InvalidData.into() })
+    line.and_then(|v| u64::from_str_radix(v.trim(), 16).ok()).ok_or_else(|| Error {
+        op: "read",
+        path: PATH.into(),
+        source: io::ErrorKind::InvalidData.into(),
+    })
 }
 
 /// The five sets of a process, as bits.
@@ -168,8 +171,7 @@ pub fn apply(sets: &Sets) -> Result<()> {
         let bit = 1u64 << index;
         if sets.ambient & have & bit != 0 {
             let capability = CapabilitySet::from_bits_retain(bit);
-            rustix::thread::configure_capability_in_ambient_set(capability, true)
-                .at("set ambient capability", name)?;
+            rustix::thread::configure_capability_in_ambient_set(capability, true).at("set ambient capability", name)?;
         }
     }
     Ok(())

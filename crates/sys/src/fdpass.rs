@@ -32,7 +32,8 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
 /// The kernel's.
 pub fn listen(path: &Path) -> Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).at("socket", path)?;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).at("socket", path)?;
     let (_dir, address) = short_address(path)?;
     rustix::net::bind(&socket, &address).at("bind", path)?;
     rustix::net::listen(&socket, 16).at("listen", path)?;
@@ -57,8 +58,8 @@ fn short_address(path: &Path) -> Result<(OwnedFd, SocketAddrUnix)> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(crate::Error::invalid("bind", path, "not a file's path"));
     };
-    let dir = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .at("open", dir)?;
+    let dir =
+        rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).at("open", dir)?;
     let number = std::os::fd::AsRawFd::as_raw_fd(&dir);
     let mut short = std::path::PathBuf::from(format!("/proc/self/fd/{number}"));
     short.push(name);

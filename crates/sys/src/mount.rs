@@ -86,13 +86,7 @@ pub fn clone_tree_at(dir: impl AsFd, path: &Path, recursive: bool) -> Result<Own
 ///
 /// # Errors
 /// The kernel's; `ENOSYS` before Linux 5.12.
-pub fn set_attributes(
-    tree: impl AsFd,
-    set: u64,
-    clear: u64,
-    propagation: Propagation,
-    recursive: bool,
-) -> Result<()> {
+pub fn set_attributes(tree: impl AsFd, set: u64, clear: u64, propagation: Propagation, recursive: bool) -> Result<()> {
     let attributes = MountAttr {
         attr_set: set,
         attr_clr: clear,

@@ -14,7 +14,10 @@ pub const INSTRUCTION_BYTES: usize = 8;
 /// # Errors
 /// An empty or torn program, and the kernel's errors.
 pub fn install(program: &[u8]) -> Result<()> {
-    if program.is_empty() || !program.len().is_multiple_of(INSTRUCTION_BYTES) || program.len() / INSTRUCTION_BYTES > 4096 {
+    if program.is_empty()
+        || !program.len().is_multiple_of(INSTRUCTION_BYTES)
+        || program.len() / INSTRUCTION_BYTES > 4096
+    {
         return Err(crate::Error::invalid("install seccomp filter", "", "not a filter program"));
     }
     let instructions: Vec<libc::sock_filter> = program

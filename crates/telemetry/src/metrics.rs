@@ -137,7 +137,11 @@ fn all() -> &'static RwLock<BTreeMap<String, (String, Metric)>> {
 }
 
 fn family<M>(labels: &[&str]) -> Arc<Family<M>> {
-    Arc::new(Family { labels: labels.iter().map(|l| (*l).to_owned()).collect(), members: RwLock::default(), joined: RwLock::default() })
+    Arc::new(Family {
+        labels: labels.iter().map(|l| (*l).to_owned()).collect(),
+        members: RwLock::default(),
+        joined: RwLock::default(),
+    })
 }
 
 fn register(name: &str, help: &str, metric: Metric) -> Metric {

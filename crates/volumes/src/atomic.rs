@@ -40,7 +40,8 @@ pub fn write(target: &Path, payload: &Payload, set_ownership: impl FnOnce(&Path)
     }
     if changed {
         let fresh = new_directory(target)?;
-        let result = write_files(&fresh, payload).and_then(|()| set_ownership(&fresh)).and_then(|()| swap(target, &fresh));
+        let result =
+            write_files(&fresh, payload).and_then(|()| set_ownership(&fresh)).and_then(|()| swap(target, &fresh));
         if let Err(error) = result {
             // The old state stays visible; a half-written directory must not.
             let _ = fs::remove_dir_all(&fresh);
@@ -65,7 +66,9 @@ fn absent_is_fine(error: std::io::Error) -> std::io::Result<()> {
 fn check_path(path: &str) -> Result<()> {
     let bad = path.is_empty() || path.len() > 4096 || path.starts_with('/') || path.split('/').any(|part| part == "..");
     if bad || path.starts_with("..") {
-        return Err(Error::Invalid(format!("invalid path: must be relative and not contain or start with '..': {path}")));
+        return Err(Error::Invalid(format!(
+            "invalid path: must be relative and not contain or start with '..': {path}"
+        )));
     }
     Ok(())
 }
@@ -169,7 +172,8 @@ fn link_names(target: &Path, payload: &Payload) -> Result<()> {
     for name in payload.keys().map(|path| top(path)).collect::<BTreeSet<_>>() {
         let visible = target.join(name);
         if fs::symlink_metadata(&visible).is_err() {
-            std::os::unix::fs::symlink(Path::new(DATA).join(name), &visible).map_err(|e| Error::io("linking", visible, e))?;
+            std::os::unix::fs::symlink(Path::new(DATA).join(name), &visible)
+                .map_err(|e| Error::io("linking", visible, e))?;
         }
     }
     Ok(())

@@ -104,7 +104,8 @@ pub fn resource(container: &Container, facts: &Facts, selector: &ResourceFieldSe
         return Err(unsupported());
     }
     let resources = container.resources.as_ref();
-    let limit = || resources.and_then(|r| r.limits.as_ref()).and_then(|l| l.get(name)).or_else(|| facts.allocatable.get(name));
+    let limit =
+        || resources.and_then(|r| r.limits.as_ref()).and_then(|l| l.get(name)).or_else(|| facts.allocatable.get(name));
     let quantity = match kind {
         "limits" => limit(),
         "requests" => {

@@ -114,7 +114,11 @@ impl Volumes {
     ///
     /// # Errors
     /// One error per volume that failed, with the volume's name.
-    pub async fn set_up(&self, cx: &PodContext, objects: &dyn Objects) -> Result<BTreeMap<String, Mounted>, Vec<(String, Error)>> {
+    pub async fn set_up(
+        &self,
+        cx: &PodContext,
+        objects: &dyn Objects,
+    ) -> Result<BTreeMap<String, Mounted>, Vec<(String, Error)>> {
         let volumes = cx.pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
         let all = volumes.iter().map(|volume| async move { (volume, set_up_one(cx, volume, objects).await) });
         let (mut mounted, mut failed) = (BTreeMap::new(), Vec::new());
@@ -134,12 +138,23 @@ impl Volumes {
     pub fn follows_objects(pod: &Pod) -> bool {
         let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
         volumes.iter().any(|volume| {
-            volume.config_map.is_some() || volume.secret.is_some() || volume.projected.is_some() || volume.downward_api.is_some()
+            volume.config_map.is_some()
+                || volume.secret.is_some()
+                || volume.projected.is_some()
+                || volume.downward_api.is_some()
         })
     }
 
     /// Binds part of a volume for one mount of a container; gives the path to mount.
-    pub fn sub_path(&self, cx: &PodContext, volume: &str, root: &Path, part: &str, container: &str, index: usize) -> Result<PathBuf> {
+    pub fn sub_path(
+        &self,
+        cx: &PodContext,
+        volume: &str,
+        root: &Path,
+        part: &str,
+        container: &str,
+        index: usize,
+    ) -> Result<PathBuf> {
         let target = subpath::target(&cx.dir, volume, container, index);
         subpath::bind(root, part, &target)?;
         Ok(target)
@@ -157,7 +172,10 @@ impl Volumes {
 
 async fn set_up_one(cx: &PodContext, volume: &Volume, objects: &dyn Objects) -> Result<Mounted> {
     let plugin = find(volume).ok_or_else(|| {
-        Error::Unsupported(format!("no volume plugin matched volume {:?}: this kind of source is not supported", volume.name))
+        Error::Unsupported(format!(
+            "no volume plugin matched volume {:?}: this kind of source is not supported",
+            volume.name
+        ))
     })?;
     plugin.set_up(cx, volume, objects).await
 }

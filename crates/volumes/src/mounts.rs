@@ -14,7 +14,8 @@ pub fn mount_tmpfs(target: &Path, size: Option<u64>) -> Result<()> {
         Some(size) => format!("size={size},mode=0755"),
         None => "mode=0755".to_owned(),
     };
-    let data = std::ffi::CString::new(data).map_err(|e| Error::io("mounting tmpfs on", target, std::io::Error::other(e)))?;
+    let data =
+        std::ffi::CString::new(data).map_err(|e| Error::io("mounting tmpfs on", target, std::io::Error::other(e)))?;
     rustix::mount::mount("tmpfs", target, "tmpfs", MountFlags::empty(), data.as_c_str())
         .map_err(|e| Error::io("mounting tmpfs on", target, e))
 }

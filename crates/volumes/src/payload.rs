@@ -59,7 +59,10 @@ fn project(
     missing: &str,
 ) -> Result<Payload> {
     let Some(items) = items.filter(|items| !items.is_empty()) else {
-        return Ok(keys.into_iter().map(|(key, data)| (key.to_owned(), FileProjection::new(data, default_mode))).collect());
+        return Ok(keys
+            .into_iter()
+            .map(|(key, data)| (key.to_owned(), FileProjection::new(data, default_mode)))
+            .collect());
     };
     let mut payload = Payload::new();
     for item in items {

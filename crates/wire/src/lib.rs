@@ -9,7 +9,7 @@ mod listener;
 mod tls;
 mod tunnel;
 
-pub use body::{Body, BoxError, channel, empty, full, read_all, ReadError, Sender};
+pub use body::{Body, BoxError, ReadError, Sender, channel, empty, full, read_all};
 pub use gzip::{Gzip, compress};
 pub use listener::{Bound, ConnInfo, Service, bind, serve};
 pub use tls::{TlsConfig, TlsError, TlsSource};

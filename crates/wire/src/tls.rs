@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use rustls::crypto::CryptoProvider;
 use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
@@ -85,7 +85,8 @@ fn build(source: &TlsSource) -> Result<rustls::ServerConfig, TlsError> {
         .map_err(|source| TlsError::Pem { what: "server key", source })?
         .ok_or(TlsError::Missing("server key"))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let builder =
+        rustls::ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     let builder = if !source.client_ca.is_empty() {
         let mut roots = rustls::RootCertStore::empty();
         for certificate in certificates(&source.client_ca, "client CA")? {

@@ -9,7 +9,9 @@ use crate::Body;
 
 /// The stream that the connection becomes after its 101 answer was sent; `None` when it cannot be upgraded (HTTP/2 streams
 /// without extended CONNECT, calls in process).
-pub fn upgrade(request: &mut Request<Body>) -> Option<impl Future<Output = Result<TokioIo<Upgraded>, hyper::Error>> + Send + use<>> {
+pub fn upgrade(
+    request: &mut Request<Body>,
+) -> Option<impl Future<Output = Result<TokioIo<Upgraded>, hyper::Error>> + Send + use<>> {
     let pending: OnUpgrade = request.extensions_mut().remove::<OnUpgrade>()?;
     Some(async move { pending.await.map(TokioIo::new) })
 }

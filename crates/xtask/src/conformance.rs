@@ -72,7 +72,8 @@ impl Options {
                 "--keep" => options.keep = true,
                 _ => {
                     let value = inline.or_else(|| arguments.next().cloned());
-                    options.set(flag, value.with_context(|| format!("{flag} needs a value, or is unknown\n{USAGE}"))?)?;
+                    options
+                        .set(flag, value.with_context(|| format!("{flag} needs a value, or is unknown\n{USAGE}"))?)?;
                 }
             }
         }
@@ -120,7 +121,10 @@ fn release_binary() -> Result<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| project_root().join("target"), PathBuf::from);
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let places = [target.join(triple).join("release/corten"), target.join("release/corten")];
-    places.into_iter().find(|file| file.is_file()).context("no release binary: run `make build`, or name one with --binary")
+    places
+        .into_iter()
+        .find(|file| file.is_file())
+        .context("no release binary: run `make build`, or name one with --binary")
 }
 
 /// The command.
@@ -183,7 +187,8 @@ fn run_suite(options: &Options) -> Result<Results> {
         given.as_deref().map(absolute).transpose().map(|found| found.or_else(|| find_program(name, &e2e_test)))
     };
     let (kubectl, ginkgo) = (program(&options.kubectl, "kubectl")?, program(&options.ginkgo, "ginkgo")?);
-    let suite = suite::Suite { e2e_test, ginkgo, kubectl, kubeconfig: cluster.kubeconfig().to_owned(), out: out.clone() };
+    let suite =
+        suite::Suite { e2e_test, ginkgo, kubectl, kubeconfig: cluster.kubeconfig().to_owned(), out: out.clone() };
     let mut results = Results::new();
     results.add_report(&suite.run_parallel(&options.focus, &options.skip, options.procs)?, false)?;
     let file = out.join("results.json");

@@ -60,7 +60,9 @@ fn build_binary() -> anyhow::Result<PathBuf> {
     std::fs::create_dir_all(profile.join("e2e")).context("make a folder for the binary")?;
     // Removed first: an old one may be running.
     match std::fs::remove_file(&kept) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).context("remove the old binary"),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).context("remove the old binary");
+        }
         _ => {}
     }
     std::fs::copy(profile.join("corten"), &kept).context("keep the binary")?;

@@ -22,10 +22,8 @@ const ROWS: &[&[&str]] = &[
 const BESIDE: &[&str] = &["xtask", "testkit", "sim", "e2e", "bench"];
 
 /// A crate that only some may name.
-const ONLY: &[(&str, &[&str])] = &[
-    ("store", &["registry", "etcd-server", "corten"]),
-    ("k8s-openapi", &["api", "schema"]),
-];
+const ONLY: &[(&str, &[&str])] =
+    &[("store", &["registry", "etcd-server", "corten"]), ("k8s-openapi", &["api", "schema"])];
 /// Crates that some may not name.
 const NEVER: &[(&[&str], &[&str])] = &[
     (&["controllers", "scheduler", "kubelet", "proxy", "dns"], &["registry", "kinds", "apiserver"]),
@@ -45,7 +43,8 @@ pub fn problems(root: &Path) -> anyhow::Result<Vec<String>> {
     for entry in std::fs::read_dir(&crates).context("read crates")? {
         let dir = entry?.path();
         let Some(name) = dir.file_name().and_then(|n| n.to_str()).map(str::to_owned) else { continue };
-        let manifest = std::fs::read_to_string(dir.join("Cargo.toml")).with_context(|| format!("manifest of {name}"))?;
+        let manifest =
+            std::fs::read_to_string(dir.join("Cargo.toml")).with_context(|| format!("manifest of {name}"))?;
         check_dependencies(&name, &dependencies(&manifest), &mut found);
         let mut files = Vec::new();
         sources(&dir.join("src"), &mut files)?;
@@ -89,7 +88,8 @@ fn check_dependencies(name: &str, dependencies: &[String], found: &mut Vec<Strin
         if let Some(other) = row(dependency)
             && other >= own
         {
-            found.push(format!("crate {name} (row {own}) uses {dependency} (row {other}): only lower rows are allowed"));
+            found
+                .push(format!("crate {name} (row {own}) uses {dependency} (row {other}): only lower rows are allowed"));
         }
         if BESIDE.contains(&dependency.as_str()) {
             found.push(format!("crate {name} uses {dependency}, which is for tests and tools"));
@@ -121,7 +121,8 @@ fn sources(dir: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
 }
 
 fn check_file(name: &str, shown: &str, text: &str, found: &mut Vec<String>) {
-    let generated = shown.contains("/generated/") || text.starts_with("// @generated") || text.contains("// @generated");
+    let generated =
+        shown.contains("/generated/") || text.starts_with("// @generated") || text.contains("// @generated");
     let test = shown.contains("/tests") || shown.ends_with("tests.rs");
     if generated {
         return;
@@ -180,7 +181,12 @@ mod tests {
         check_dependencies("store", &["registry".into()], &mut found);
         check_dependencies("kubelet", &["registry".into()], &mut found);
         check_dependencies("unknown", &[], &mut found);
-        check_file("controllers", "crates/controllers/src/x.rs", "use std::time::Instant;\nfn f() { unsafe {} }", &mut found);
+        check_file(
+            "controllers",
+            "crates/controllers/src/x.rs",
+            "use std::time::Instant;\nfn f() { unsafe {} }",
+            &mut found,
+        );
         assert_eq!(found.len(), 6, "{found:#?}");
     }
 }

@@ -36,9 +36,7 @@ async fn may(request: &Request<'_>, verb: &str, signer: &str) -> bool {
 }
 
 fn updates(request: &Request<'_>, subresource: &str) -> bool {
-    request.operation == Operation::Update
-        && request.is_any_of(GROUP, REQUESTS)
-        && request.subresource == subresource
+    request.operation == Operation::Update && request.is_any_of(GROUP, REQUESTS) && request.subresource == subresource
 }
 
 fn signer(object: &Object) -> &str {

@@ -33,7 +33,9 @@ fn fill(container: &mut serde_json::Map<String, Value>, defaults: &[(&str, &Valu
         let mut set = Vec::new();
         let wanted = defaults.iter().filter_map(|(_, limit)| limit.get(source)?.as_object()).flatten();
         for (resource, quantity) in wanted {
-            let Some(holder) = container.entry("resources").or_insert_with(|| json!({})).as_object_mut() else { continue };
+            let Some(holder) = container.entry("resources").or_insert_with(|| json!({})).as_object_mut() else {
+                continue;
+            };
             let Some(list) = holder.entry(field).or_insert_with(|| json!({})).as_object_mut() else { continue };
             if !list.contains_key(resource) {
                 list.insert(resource.clone(), quantity.clone());
@@ -162,7 +164,12 @@ fn check_claim(range: &Object, claim: &Object) -> Vec<String> {
 /// Several errors in brackets, one bare, each once: Go's aggregate.
 pub(crate) fn aggregate(mut errors: Vec<String>) -> Option<String> {
     let mut seen: Vec<String> = Vec::new();
-    errors.retain(|error| !seen.contains(error) && { seen.push(error.clone()); true });
+    errors.retain(|error| {
+        !seen.contains(error) && {
+            seen.push(error.clone());
+            true
+        }
+    });
     match errors.as_slice() {
         [] => None,
         [one] => Some(one.clone()),
@@ -175,9 +182,8 @@ impl Plugin for LimitRanger {
     fn handles(&self, request: &Request<'_>) -> bool {
         let claim = matches!(request.operation, Operation::Create | Operation::Update)
             && request.is("", "persistentvolumeclaims");
-        let resize = request.operation == Operation::Update
-            && request.is_any_of("", "pods")
-            && request.subresource == "resize";
+        let resize =
+            request.operation == Operation::Update && request.is_any_of("", "pods") && request.subresource == "resize";
         let live = request.old.is_none_or(|old| old.deletion_timestamp().is_none());
         live && (request.creates_pod() || claim || resize)
     }

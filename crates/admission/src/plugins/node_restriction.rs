@@ -85,10 +85,7 @@ async fn mirror_pod(request: &Request<'_>, node: &str, object: Option<&Object>) 
         pod::is_mirror(object),
         format!("pod does not have {mark:?} annotation, node {node:?} can only create mirror pods"),
     )?;
-    need(
-        node_of(object) == node,
-        format!("node {node:?} can only create pods with spec.nodeName set to itself"),
-    )?;
+    need(node_of(object) == node, format!("node {node:?} can only create pods with spec.nodeName set to itself"))?;
     let owners = object.owner_references();
     let start = format!("node {node:?} can only create pods with");
     need(owners.len() < 2, format!("{start} a single owner reference set to itself"))?;
@@ -102,10 +99,7 @@ async fn mirror_pod(request: &Request<'_>, node: &str, object: Option<&Object>) 
     )?;
     let stored = request.core("nodes", "", node).await?;
     let stored = stored.ok_or_else(|| Status::not_found(&core("nodes").group_resource(), node))?;
-    need(
-        owner.uid == stored.uid(),
-        format!("node {node} UID mismatch: expected {} got {}", owner.uid, stored.uid()),
-    )?;
+    need(owner.uid == stored.uid(), format!("node {node} UID mismatch: expected {} got {}", owner.uid, stored.uid()))?;
     match api_reference(pod::spec(object)) {
         Some(what) => Err(format!("node {node:?} can not create pods that reference {what}").into()),
         None => Ok(()),
@@ -157,28 +151,19 @@ fn api_reference(spec: &Value) -> Option<&'static str> {
 }
 
 fn pod_status(request: &Request<'_>, node: &str, object: Option<&Object>) -> Answer {
-    need(
-        request.operation == Operation::Update,
-        format!("unexpected operation {:?}", request.operation.as_str()),
-    )?;
+    need(request.operation == Operation::Update, format!("unexpected operation {:?}", request.operation.as_str()))?;
     let (Some(object), Some(old)) = (object, request.old) else { return Ok(()) };
     need(
         node_of(old) == node,
         format!("node {node:?} can only update pod status for pods with spec.nodeName set to itself"),
     )?;
-    need(
-        old.label_map() == object.label_map(),
-        format!("node {node:?} cannot update labels through pod status"),
-    )?;
+    need(old.label_map() == object.label_map(), format!("node {node:?} cannot update labels through pod status"))?;
     let same = |field: &str| {
         let value = |o: &Object| o.get(&["status", field]).filter(|v| !v.is_null()).cloned();
         value(old) == value(object)
     };
     need(same("resourceClaimStatuses"), format!("node {node:?} cannot update resource claim statues"))?;
-    need(
-        same("extendedResourceClaimStatus"),
-        format!("node {node:?} cannot update extended resource claim status"),
-    )
+    need(same("extendedResourceClaimStatus"), format!("node {node:?} cannot update extended resource claim status"))
 }
 
 async fn eviction(request: &Request<'_>, node: &str, object: Option<&Object>) -> Answer {
@@ -231,7 +216,9 @@ fn node_itself(request: &Request<'_>, node: &str, object: Option<&Object>) -> An
     let name = if request.name.is_empty() { object.map(Object::name).unwrap_or_default() } else { request.name };
     need(name == node, format!("node {node:?} is not allowed to modify node {name:?}"))?;
     let Some(object) = object else { return Ok(()) };
-    let set = |o: &Object, path: &[&str]| o.get(path).filter(|v| !v.is_null() && v.as_array().is_none_or(|a| !a.is_empty())).cloned();
+    let set = |o: &Object, path: &[&str]| {
+        o.get(path).filter(|v| !v.is_null() && v.as_array().is_none_or(|a| !a.is_empty())).cloned()
+    };
     let config = set(object, &["spec", "configSource"]);
     if request.operation == Operation::Create {
         need(config.is_none(), format!("node {node:?} is not allowed to create pods with a non-nil configSource"))?;
@@ -287,7 +274,9 @@ async fn token(request: &Request<'_>, node: &str, object: Option<&Object>) -> An
     let pod = get_pod(request, reference("name")).await?;
     need(
         uid == pod.uid(),
-        format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"),
+        format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+        ),
     )?;
     need(node_of(&pod) == node, "node requested token bound to a pod scheduled on a different node")?;
     audience(request, &pod, object).await
@@ -295,8 +284,7 @@ async fn token(request: &Request<'_>, node: &str, object: Option<&Object>) -> An
 
 /// A kubelet asks only for audiences that the pod's volumes name, or that it was given leave for.
 async fn audience(request: &Request<'_>, pod: &Object, token: &Object) -> Answer {
-    let audiences: Vec<&str> =
-        items(pod::spec(token), "audiences").filter_map(Value::as_str).collect();
+    let audiences: Vec<&str> = items(pod::spec(token), "audiences").filter_map(Value::as_str).collect();
     need(audiences.len() < 2, "node may only request 0 or 1 audiences")?;
     let audience = audiences.first().copied().unwrap_or("");
     for volume in items(pod::spec(pod), "volumes") {
@@ -367,10 +355,7 @@ fn own_name(request: &Request<'_>, node: &str, object: Option<&Object>, cause: &
 }
 
 fn lease(request: &Request<'_>, node: &str, object: Option<&Object>) -> Answer {
-    need(
-        request.namespace == "kube-node-lease",
-        "can only access leases in the \"kube-node-lease\" system namespace",
-    )?;
+    need(request.namespace == "kube-node-lease", "can only access leases in the \"kube-node-lease\" system namespace")?;
     own_name(request, node, object, "can only access node lease with the same name as the requesting node")
 }
 

@@ -49,8 +49,7 @@ async fn check_block(request: &Request<'_>, object: &Object, owner: &OwnerRefere
         attributes.namespace = request.namespace.to_owned();
     }
     ask(request, attributes).await.map_err(|reason| {
-        let cause =
-            format!("{start} if an ownerReference refers to a resource you can't set finalizers on: {reason}");
+        let cause = format!("{start} if an ownerReference refers to a resource you can't set finalizers on: {reason}");
         request.forbidden(Some(object), cause)
     })
 }
@@ -81,7 +80,8 @@ impl Plugin for OwnerReferences {
                 ..Attributes::default()
             };
             ask(request, attributes).await.map_err(|reason| {
-                request.forbidden(Some(object), format!("cannot set an ownerRef on a resource you can't delete: {reason}"))
+                request
+                    .forbidden(Some(object), format!("cannot set an ownerRef on a resource you can't delete: {reason}"))
             })?;
         }
         let blocked = |list: &[OwnerReference], uid: &str| {

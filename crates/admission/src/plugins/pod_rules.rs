@@ -96,7 +96,8 @@ impl Plugin for PodNodeSelector {
             };
             let path = ["spec", "nodeSelector", key.trim()];
             if pod.get(&path).is_some_and(|given| given.as_str() != Some(value.trim())) {
-                return Err(request.forbidden(Some(pod), "pod node label selector conflicts with its namespace node label selector"));
+                return Err(request
+                    .forbidden(Some(pod), "pod node label selector conflicts with its namespace node label selector"));
             }
             pod.set(&path, json!(value.trim()));
         }
@@ -200,4 +201,3 @@ impl Plugin for TopologyLabels {
         Ok(())
     }
 }
-

@@ -106,7 +106,8 @@ impl Plugin for Priority {
         }
         let Some(other) = default_class(request).await? else { return Ok(()) };
         if request.operation == Operation::Create || other.name() != class.name() {
-            let cause = format!("PriorityClass {} is already marked as default. Only one default can exist", other.name());
+            let cause =
+                format!("PriorityClass {} is already marked as default. Only one default can exist", other.name());
             return Err(request.forbidden(Some(class), cause));
         }
         Ok(())

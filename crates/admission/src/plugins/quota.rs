@@ -116,7 +116,8 @@ impl Charge<'_> {
             )));
         }
         let mut charged = quota.clone();
-        let list: Map<String, Value> = new_used.iter().map(|(n, q)| (n.clone(), Value::String(q.to_string()))).collect();
+        let list: Map<String, Value> =
+            new_used.iter().map(|(n, q)| (n.clone(), Value::String(q.to_string()))).collect();
         charged.set(&["status", "used"], Value::Object(list));
         Ok(Some(charged))
     }
@@ -138,7 +139,9 @@ impl ResourceQuota {
         for quota in quotas {
             let mut current = quota;
             match written.get(current.name()) {
-                Some(ours) if version(ours) > version(&current) && ours.uid() == current.uid() => current = ours.clone(),
+                Some(ours) if version(ours) > version(&current) && ours.uid() == current.uid() => {
+                    current = ours.clone()
+                }
                 _ => drop(written.remove(current.name())),
             }
             for attempt in 1.. {
@@ -152,7 +155,11 @@ impl ResourceQuota {
                         break;
                     }
                     Err(status) if status.is_conflict() && attempt < TRIES => {
-                        let live = request.deps.api.get_live(&core("resourcequotas"), request.namespace, current.name()).await?;
+                        let live = request
+                            .deps
+                            .api
+                            .get_live(&core("resourcequotas"), request.namespace, current.name())
+                            .await?;
                         let Some(live) = live else { break };
                         current = live;
                     }
@@ -191,7 +198,9 @@ impl Plugin for ResourceQuota {
         let charge = Charge { request, object, evaluator };
         // All quotas are looked at before any is charged.
         for quota in &quotas {
-            charge.apply(quota).or_else(|status| if self.is_behind(request, quota) { Ok(None) } else { Err(status) })?;
+            charge
+                .apply(quota)
+                .or_else(|status| if self.is_behind(request, quota) { Ok(None) } else { Err(status) })?;
         }
         self.charge(&charge, quotas).await
     }

@@ -167,13 +167,17 @@ fn check_container_secrets(spec: &Value, fields: &[&'static str], account: &Obje
             let secret = text(env, &["valueFrom", "secretKeyRef", "name"]);
             if !secret.is_empty() && !allowed.iter().any(|a| a == secret) {
                 let variable = text(env, &["name"]);
-                return Err(format!("{what} with envVar {variable} referencing secret.secretName={secret:?} is not allowed because service account {name} does not reference that secret"));
+                return Err(format!(
+                    "{what} with envVar {variable} referencing secret.secretName={secret:?} is not allowed because service account {name} does not reference that secret"
+                ));
             }
         }
         for source in items(container, "envFrom") {
             let secret = text(source, &["secretRef", "name"]);
             if !secret.is_empty() && !allowed.iter().any(|a| a == secret) {
-                return Err(format!("{what} with envFrom referencing secret.secretName={secret:?} is not allowed because service account {name} does not reference that secret"));
+                return Err(format!(
+                    "{what} with envFrom referencing secret.secretName={secret:?} is not allowed because service account {name} does not reference that secret"
+                ));
             }
         }
     }
@@ -185,14 +189,18 @@ fn check_secrets(spec: &Value, account: &Object) -> Result<(), String> {
     for volume in items(spec, "volumes") {
         let secret = text(volume, &["secret", "secretName"]);
         if !secret.is_empty() && !allowed.iter().any(|a| a == secret) {
-            return Err(format!("volume with secret.secretName={secret:?} is not allowed because service account {name} does not reference that secret"));
+            return Err(format!(
+                "volume with secret.secretName={secret:?} is not allowed because service account {name} does not reference that secret"
+            ));
         }
     }
     check_container_secrets(spec, &["initContainers", "containers"], account)?;
     let pull = names(account, "imagePullSecrets");
     for (index, secret) in items(spec, "imagePullSecrets").map(|s| text(s, &["name"])).enumerate() {
         if !pull.iter().any(|a| a == secret) {
-            return Err(format!("imagePullSecrets[{index}].name={secret:?} is not allowed because service account {name} does not reference that imagePullSecret"));
+            return Err(format!(
+                "imagePullSecrets[{index}].name={secret:?} is not allowed because service account {name} does not reference that imagePullSecret"
+            ));
         }
     }
     Ok(())

@@ -120,7 +120,10 @@ pub(super) async fn ask(
     mutating: bool,
 ) -> Result<Answer, Failure> {
     if request.dry_run && !hook.dry_run_safe {
-        let refusal = format!("admission webhook {:?} does not support dry run because the API call may have side effects", hook.name);
+        let refusal = format!(
+            "admission webhook {:?} does not support dry run because the API call may have side effects",
+            hook.name
+        );
         return Err(Failure::Refused(Status::bad_request(refusal)));
     }
     let old = converted(request, request.old, &invocation.kind).map_err(Failure::Refused)?;

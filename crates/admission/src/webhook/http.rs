@@ -120,7 +120,9 @@ impl HttpCaller {
             let response = match connection.send_request(request).await {
                 Ok(response) => response,
                 // The other side closed a connection that was kept: once more on a fresh one.
-                Err(error) if reused && (error.is_canceled() || error.is_closed() || error.is_incomplete_message()) => continue,
+                Err(error) if reused && (error.is_canceled() || error.is_closed() || error.is_incomplete_message()) => {
+                    continue;
+                }
                 Err(error) => return Err(error.to_string()),
             };
             let status = response.status();
@@ -151,11 +153,14 @@ fn endpoint<'a>(service: &Object, slices: impl Iterator<Item = &'a Object>, port
     let mut found = Vec::new();
     for slice in slices {
         let body = Value::Object(slice.body.clone());
-        let Some(port) = items(&body, "ports").find(|p| text(p, &["name"]) == name).and_then(|p| p.get("port").and_then(number)) else {
+        let Some(port) =
+            items(&body, "ports").find(|p| text(p, &["name"]) == name).and_then(|p| p.get("port").and_then(number))
+        else {
             continue;
         };
         for endpoint in items(&body, "endpoints") {
-            let ready = endpoint.get("conditions").and_then(|c| c.get("ready")).and_then(Value::as_bool).unwrap_or(true);
+            let ready =
+                endpoint.get("conditions").and_then(|c| c.get("ready")).and_then(Value::as_bool).unwrap_or(true);
             let addresses = items(endpoint, "addresses").filter_map(Value::as_str);
             found.extend(addresses.filter(|_| ready).map(|address| (address.to_owned(), port)));
         }

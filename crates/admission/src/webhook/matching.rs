@@ -77,9 +77,7 @@ fn invocation(hook: &Hook, request: &Request<'_>) -> Option<Invocation> {
         return None;
     }
     let others = equivalents(request);
-    hook.rules
-        .iter()
-        .find_map(|rule| others.iter().find(|other| rule_matches(rule, request, &other.resource)).cloned())
+    hook.rules.iter().find_map(|rule| others.iter().find(|other| rule_matches(rule, request, &other.resource)).cloned())
 }
 
 /// The name of the namespace that the request is in, or that it is about.

@@ -58,7 +58,10 @@ impl Mutating {
         };
         let Some(bytes) = answer.patch else { return Ok(false) };
         let (Some(object), Some(seen)) = (object, seen) else {
-            let cause = format!("admission webhook {:?} attempted to modify the object, which is not supported for this operation", hook.name);
+            let cause = format!(
+                "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
+                hook.name
+            );
             return Err(Status::internal(cause));
         };
         let new = patched(request, seen, &bytes, object)?;

@@ -92,21 +92,28 @@ async fn validating_webhooks_refuse_fail_and_are_selected() {
         (hook("broken", json!({"failurePolicy": "Ignore"})), Ok(())),
         (
             hook("broken", json!({})),
-            Err("Internal error occurred: failed calling webhook \"broken\": failed to call webhook: Post: context deadline exceeded"),
+            Err(
+                "Internal error occurred: failed calling webhook \"broken\": failed to call webhook: Post: context deadline exceeded",
+            ),
         ),
         (
             hook("patching", json!({})),
-            Err("Internal error occurred: failed calling webhook \"patching\": received invalid webhook response: validating webhook may not return response.patch"),
+            Err(
+                "Internal error occurred: failed calling webhook \"patching\": received invalid webhook response: validating webhook may not return response.patch",
+            ),
         ),
         (
             hook("yes", json!({"matchConditions": [{"name": "x", "expression": "true"}]})),
-            Err("configmaps \"m\" is forbidden: matchConditions of webhook \"yes\" cannot be evaluated: CEL is not supported"),
+            Err(
+                "configmaps \"m\" is forbidden: matchConditions of webhook \"yes\" cannot be evaluated: CEL is not supported",
+            ),
         ),
     ];
     let (bench, _) = bench("validatingwebhookconfigurations", Vec::new(), script);
     for (version, (hook, want)) in cases.into_iter().enumerate() {
         let version = (version + 2).to_string();
-        let configuration = json!({"metadata": {"name": "c", "uid": "1", "resourceVersion": version}, "webhooks": [hook]});
+        let configuration =
+            json!({"metadata": {"name": "c", "uid": "1", "resourceVersion": version}, "webhooks": [hook]});
         bench.world.put("validatingwebhookconfigurations", configuration.clone());
         let got = bench.run("CREATE configmaps ns m", None, map()).await.map(drop).map_err(|s| s.message);
         assert_eq!(got, want.map_err(str::to_owned), "{configuration}");

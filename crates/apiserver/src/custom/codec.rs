@@ -68,7 +68,8 @@ fn selectable(spec: &Value) -> &'static [SelectableField] {
             if all.iter().any(|f| f.name == name) {
                 continue;
             }
-            let steps: Vec<&'static str> = name.split('.').map(|s| &*Box::leak(s.to_owned().into_boxed_str())).collect();
+            let steps: Vec<&'static str> =
+                name.split('.').map(|s| &*Box::leak(s.to_owned().into_boxed_str())).collect();
             let name: &'static str = Box::leak(name.to_owned().into_boxed_str());
             all.push(SelectableField::path(name, Box::leak(steps.into_boxed_slice())));
         }

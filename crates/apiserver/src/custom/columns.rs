@@ -31,7 +31,8 @@ pub(super) fn of_version(version: &Value) -> Vec<PrinterColumn> {
         .flatten()
         .filter_map(|c| {
             let mut column = Column::new(&text(c, "name"), kind(&text(c, "type"))).describe(&text(c, "description"));
-            column.priority = c.get("priority").and_then(Value::as_i64).and_then(|p| i32::try_from(p).ok()).unwrap_or(0);
+            column.priority =
+                c.get("priority").and_then(Value::as_i64).and_then(|p| i32::try_from(p).ok()).unwrap_or(0);
             Some(PrinterColumn { column, path: JsonPath::parse(&text(c, "jsonPath"))? })
         })
         .collect();
@@ -59,7 +60,9 @@ fn cell(column: &PrinterColumn, tree: &Value, now: i64) -> Value {
     let found = column.path.find(tree);
     let Some(first) = found.first() else { return Value::Null };
     match (column.column.kind, *first) {
-        ("integer", value) => value.as_i64().or_else(|| value.as_f64().map(|f| f as i64)).map_or(Value::Null, Into::into),
+        ("integer", value) => {
+            value.as_i64().or_else(|| value.as_f64().map(|f| f as i64)).map_or(Value::Null, Into::into)
+        }
         ("number", value) => value.as_f64().map_or(Value::Null, Into::into),
         ("boolean", value) => value.as_bool().map_or(Value::Null, Into::into),
         ("date", Value::String(text)) => kinds::printer::since(text, now).into(),

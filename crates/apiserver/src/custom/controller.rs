@@ -218,9 +218,7 @@ fn is_true(object: &Object, kind: &str) -> bool {
 /// Sets a condition; the time changes only with the status.
 fn condition(object: &mut Object, kind: &str, status: &str, reason: &str, message: &str) {
     let now = meta::time::format_seconds(rt::time::now());
-    let fresh = |time: Value| {
-        json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": time})
-    };
+    let fresh = |time: Value| json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": time});
     let list = object.status_mut().entry("conditions").or_insert_with(|| json!([]));
     if !list.is_array() {
         *list = json!([]);

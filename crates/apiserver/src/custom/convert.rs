@@ -51,7 +51,11 @@ impl Converter {
         let converted = webhook.call(object, to).map_err(failed)?;
         let mut fresh = Object::from_value(converted).ok_or_else(|| failed("answer holds no object".into()))?;
         if fresh.gvk() != *to {
-            return Err(failed(format!("returned invalid converted object at index 0: invalid groupVersion (expected {}, received {})", to.api_version(), fresh.api_version())));
+            return Err(failed(format!(
+                "returned invalid converted object at index 0: invalid groupVersion (expected {}, received {})",
+                to.api_version(),
+                fresh.api_version()
+            )));
         }
         keep_metadata(&mut fresh, object);
         *object = fresh;
@@ -80,7 +84,13 @@ fn target(client: &Value) -> Option<Target> {
         let (namespace, name) = (text("namespace").to_owned(), text("name").to_owned());
         let port = service.get("port").and_then(Value::as_u64).and_then(|p| u16::try_from(p).ok()).unwrap_or(443);
         let path = format!("/{}", text("path").trim_start_matches('/'));
-        return Some(Target { host: format!("{name}.{namespace}.svc"), port, path, service: Some((namespace, name)), ca });
+        return Some(Target {
+            host: format!("{name}.{namespace}.svc"),
+            port,
+            path,
+            service: Some((namespace, name)),
+            ca,
+        });
     }
     let url: http::Uri = client.get("url").and_then(Value::as_str)?.parse().ok()?;
     let path = url.path_and_query().map_or("/", |p| p.as_str()).to_owned();

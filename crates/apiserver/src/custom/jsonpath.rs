@@ -9,7 +9,11 @@ enum Step {
     Index(i64),
     All,
     /// Items whose field (a dotted path) equals a text, or does not.
-    Where { path: Vec<String>, equal: bool, text: String },
+    Where {
+        path: Vec<String>,
+        equal: bool,
+        text: String,
+    },
 }
 
 /// A parsed path.

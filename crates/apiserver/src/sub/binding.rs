@@ -29,10 +29,14 @@ impl Updater for Bind<'_> {
     async fn next(&self, old: Option<&Object>) -> Result<Object, Status> {
         let pods = meta::GroupResource::new("", "pods");
         let Some(old) = old else { return Err(Status::not_found(&pods, self.name)) };
-        let conflict = |cause: String| Err(Status::conflict(&meta::GroupResource::new("", "pods/binding"), self.name, cause));
+        let conflict =
+            |cause: String| Err(Status::conflict(&meta::GroupResource::new("", "pods/binding"), self.name, cause));
         let (uid, version) = (self.binding.uid(), self.binding.resource_version());
         if !uid.is_empty() && uid != old.uid() {
-            return conflict(format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", old.uid()));
+            return conflict(format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                old.uid()
+            ));
         }
         if !version.is_empty() && version != old.resource_version() {
             return conflict(format!(

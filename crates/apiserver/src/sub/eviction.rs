@@ -69,7 +69,8 @@ pub(crate) async fn eviction(call: &mut Call, target: &Target) -> Result<Respons
 
 /// Pods that are finished, not yet started, or on their way out count against no budget.
 fn may_go_freely(pod: &Object) -> bool {
-    pod.deletion_timestamp().is_some() || matches!(pod.get_str(&["status", "phase"]), "Succeeded" | "Failed" | "Pending")
+    pod.deletion_timestamp().is_some()
+        || matches!(pod.get_str(&["status", "phase"]), "Succeeded" | "Failed" | "Pending")
 }
 
 async fn matching(budgets: &Resource, pod: &Object) -> Result<Vec<Object>, Status> {
@@ -120,15 +121,17 @@ impl Updater for Take<'_> {
         let allowed = old.get_i64(&["status", "disruptionsAllowed"]).unwrap_or(0);
         let disrupted = old.get(&["status", "disruptedPods"]).and_then(Value::as_object).map_or(0, |m| m.len());
         if allowed < 0 || disrupted > MAX_DISRUPTED {
-            return Err(Status::forbidden(&resource, self.name, "pdb disruptions allowed is negative or too many evictions are in flight"));
+            return Err(Status::forbidden(
+                &resource,
+                self.name,
+                "pdb disruptions allowed is negative or too many evictions are in flight",
+            ));
         }
         if allowed == 0 {
             let desired = old.get_i64(&["status", "desiredHealthy"]).unwrap_or(0);
             let healthy = old.get_i64(&["status", "currentHealthy"]).unwrap_or(0);
-            let cause = format!(
-                "The disruption budget {} needs {desired} healthy pods and has {healthy} currently",
-                self.name
-            );
+            let cause =
+                format!("The disruption budget {} needs {desired} healthy pods and has {healthy} currently", self.name);
             return refuse(cause, 0);
         }
         let mut budget = old.clone();
@@ -139,7 +142,13 @@ impl Updater for Take<'_> {
     }
 }
 
-async fn take_from(call: &Call, budgets: &Resource, budget: &Object, pod: &Object, dry_run: bool) -> Result<(), Status> {
+async fn take_from(
+    call: &Call,
+    budgets: &Resource,
+    budget: &Object,
+    pod: &Object,
+    dry_run: bool,
+) -> Result<(), Status> {
     let request = Request {
         cx: Ctx {
             user: call.user.clone(),

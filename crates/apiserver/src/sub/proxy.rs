@@ -32,7 +32,8 @@ fn split(text: &str) -> Result<Named<'_>, Status> {
 pub(crate) async fn proxy(call: &mut Call, target: &Target) -> Result<Response<Body>, Status> {
     let name = call.info.name.clone();
     let mut rest = if call.info.rest.is_empty() { call.query.get("path").to_owned() } else { call.info.rest.clone() };
-    if rest.is_empty() && matches!(call.head.method, Method::GET | Method::HEAD) && upgrade_of(call.headers()).is_none() {
+    if rest.is_empty() && matches!(call.head.method, Method::GET | Method::HEAD) && upgrade_of(call.headers()).is_none()
+    {
         return redirect(call);
     }
     if !rest.starts_with('/') {
@@ -222,7 +223,8 @@ fn rewrite_links(page: &str, base: &str) -> String {
 /// A redirect of the backend to itself must come back through the proxy.
 fn rewrite_location(base: &str, backend: &Backend, response: &mut Response<Body>) {
     let Some(location) = response.headers().get(header::LOCATION).and_then(|v| v.to_str().ok()) else { return };
-    let own = [format!("http://{}:{}", backend.host, backend.port), format!("https://{}:{}", backend.host, backend.port)];
+    let own =
+        [format!("http://{}:{}", backend.host, backend.port), format!("https://{}:{}", backend.host, backend.port)];
     let path = match own.iter().find_map(|o| location.strip_prefix(o.as_str())) {
         Some(path) => path.to_owned(),
         None if location.starts_with('/') => location.to_owned(),

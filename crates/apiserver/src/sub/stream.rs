@@ -176,7 +176,8 @@ pub(crate) async fn stream(call: &mut Call, target: &Target) -> Result<Response<
                 pod.get_str(&["status", "phase"])
             )));
         }
-        let names = [("command", "command"), ("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")];
+        let names =
+            [("command", "command"), ("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")];
         format!("/{sub}/{namespace}/{}/{container}?{}", pod.name(), pass_query(call, &names))
     };
     let Some(protocol) = upgrade_of(call.headers()) else {

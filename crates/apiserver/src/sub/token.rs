@@ -124,12 +124,17 @@ async fn bind(call: &Call, target: &Target, object: &Object, claims: &mut TokenC
         ("v1", "Secret") => ("secrets", target.namespace.as_str()),
         ("v1", "Node") => ("nodes", ""),
         (version, kind) => {
-            return Err(Status::bad_request(format!("cannot bind token for serviceaccount {:?} to object type {version}, Kind={kind}", claims.name)));
+            return Err(Status::bad_request(format!(
+                "cannot bind token for serviceaccount {:?} to object type {version}, Kind={kind}",
+                claims.name
+            )));
         }
     };
     let bound = call.state.registry.get_object("", plural, namespace, &name).await?;
     if !uid.is_empty() && uid != bound.uid() {
-        let cause = format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated");
+        let cause = format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+        );
         return Err(Status::conflict(&meta::GroupResource::new("", plural), &name, cause));
     }
     if kind == "Pod" {

@@ -34,7 +34,9 @@ fn negotiate(call: &Call) -> Option<&'static str> {
 pub(super) fn stream(call: &mut Call, body: Body) -> Result<Response<Body>, Status> {
     let key = call.headers().get("sec-websocket-key").and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
     let Some(protocol) = negotiate(call) else {
-        return Err(Status::bad_request(format!("WebSocket protocols other than {BINARY} and {BASE64} are not known here")));
+        return Err(Status::bad_request(format!(
+            "WebSocket protocols other than {BINARY} and {BASE64} are not known here"
+        )));
     };
     let mut ours = Request::new(wire::empty());
     *ours.extensions_mut() = std::mem::take(&mut call.head.extensions);

@@ -64,7 +64,8 @@ pub(crate) async fn delete(call: &mut Call, target: &Target) -> Result<Response<
     let mut response = if deleted.gone && !target.row().strategy.return_deleted_object() {
         status_response(call.headers(), &Status::success(Some(deleted.details)))
     } else {
-        let orphaning = matches!(options.propagation, Some(registry::Propagation::Foreground | registry::Propagation::Background));
+        let orphaning =
+            matches!(options.propagation, Some(registry::Propagation::Foreground | registry::Propagation::Background));
         let accepted = !deleted.gone && orphaning && request.options.get("orphanDependents").is_some();
         let code = if accepted { StatusCode::ACCEPTED } else { StatusCode::OK };
         respond::raw_response(call.headers(), code, &target.form(call, &negotiated), &deleted.raw)?

@@ -47,7 +47,12 @@ pub(crate) fn patch_kind(call: &Call, row: &KindRow) -> Result<PatchKind, Status
 }
 
 /// Patches a tree in place; `kind` must not be [`PatchKind::Apply`].
-pub(crate) fn apply_patch(kind: PatchKind, tree: &mut Value, patch: &Bytes, gvk: &meta::GroupVersionKind) -> Result<(), Status> {
+pub(crate) fn apply_patch(
+    kind: PatchKind,
+    tree: &mut Value,
+    patch: &Bytes,
+    gvk: &meta::GroupVersionKind,
+) -> Result<(), Status> {
     let unreadable = |e: &dyn std::fmt::Display| Status::bad_request(format!("error decoding patch: {e}"));
     match kind {
         PatchKind::Json => meta::patch::json_patch(tree, patch).map_err(|e| patch_failed(&e)),
@@ -177,7 +182,9 @@ pub(crate) async fn patch(
     let body = decode::read(call.take_body()).await?;
     let tracker = Tracker::new(call, target, strategy);
     let applied = match kind {
-        PatchKind::Apply => Some(Applied::decode(&body, target, &call.info.name, force, validation, &request.warnings)?),
+        PatchKind::Apply => {
+            Some(Applied::decode(&body, target, &call.info.name, force, validation, &request.warnings)?)
+        }
         _ => None,
     };
     let updater = Patch {

@@ -34,7 +34,8 @@ pub(crate) async fn list(call: &Call, target: &Target) -> Result<Response<Body>,
 pub(crate) fn list_options(call: &Call, target: &Target) -> Result<ListOptions, Status> {
     let query = &call.query;
     let labels = LabelSelector::parse(query.get("labelSelector")).map_err(|e| Status::bad_request(e.to_string()))?;
-    let mut fields = FieldSelector::parse(query.get("fieldSelector")).map_err(|e| Status::bad_request(e.to_string()))?;
+    let mut fields =
+        FieldSelector::parse(query.get("fieldSelector")).map_err(|e| Status::bad_request(e.to_string()))?;
     if !call.info.name.is_empty() && query.get("fieldSelector").is_empty() {
         // The old way to watch one object: /watch/.../name.
         fields = FieldSelector::equal("metadata.name", &call.info.name);

@@ -168,7 +168,8 @@ impl Encoder {
                             Bytes::new()
                         }
                     };
-                    let shape = if self.negotiated.media == Media::Protobuf { FrameForm::Protobuf } else { FrameForm::Json };
+                    let shape =
+                        if self.negotiated.media == Media::Protobuf { FrameForm::Protobuf } else { FrameForm::Json };
                     let bytes = match &shared {
                         Some(event) => event.shared_frame(shape, make),
                         None => make(),

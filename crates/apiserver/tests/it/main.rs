@@ -49,7 +49,8 @@ pub(crate) struct Answer {
 
 impl World {
     pub(crate) async fn start() -> Self {
-        let store = registry::backend::Embedded::memory(registry::backend::EmbeddedOptions::default()).expect("a store");
+        let store =
+            registry::backend::Embedded::memory(registry::backend::EmbeddedOptions::default()).expect("a store");
         let shutdown = rt::Shutdown::new();
         let registry = registry::Registry::new(store, shutdown.clone());
         let range = "10.0.0.0/24".parse().expect("a range");
@@ -65,7 +66,14 @@ impl World {
         Self { handle }
     }
 
-    pub(crate) async fn raw(&self, user: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Response<Body> {
+    pub(crate) async fn raw(
+        &self,
+        user: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Response<Body> {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);

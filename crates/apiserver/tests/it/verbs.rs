@@ -30,7 +30,8 @@ async fn refuses_as_upstream_does() {
     let world = World::start().await;
     let denied = answer(world.raw("bob", "GET", "/api/v1/pods", &[], "").await).await;
     assert_eq!(denied.code, 403);
-    let message = "pods is forbidden: User \"bob\" cannot list resource \"pods\" in API group \"\" at the cluster scope";
+    let message =
+        "pods is forbidden: User \"bob\" cannot list resource \"pods\" in API group \"\" at the cluster scope";
     assert_eq!(denied.body["message"], message);
     assert_eq!(world.get("/api/v1/nothing").await.code, 404);
     let missing = world.get(&format!("{MAPS}/no")).await;
@@ -109,7 +110,8 @@ async fn shows_tables_metadata_and_events() {
     let partial = answer(world.raw("admin", "GET", MAPS, &shape(form), "").await).await.body;
     assert_eq!(partial["items"][0]["kind"], "PartialObjectMetadata");
     assert!(partial["items"][0].get("data").is_none());
-    let path = format!("{MAPS}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true");
+    let path =
+        format!("{MAPS}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true");
     let mut body = world.raw("admin", "GET", &path, &[], "").await.into_body();
     let mut seen = String::new();
     while !seen.contains("initial-events-end") {
@@ -143,7 +145,8 @@ async fn tells_what_it_serves() {
     let world = World::start().await;
     assert_eq!(world.get("/version").await.body["gitVersion"], "v1.36.0");
     let resources = world.get("/apis/apps/v1").await.body;
-    let names: Vec<&str> = resources["resources"].as_array().into_iter().flatten().filter_map(|r| r["name"].as_str()).collect();
+    let names: Vec<&str> =
+        resources["resources"].as_array().into_iter().flatten().filter_map(|r| r["name"].as_str()).collect();
     assert!(names.contains(&"deployments/scale") && names.contains(&"daemonsets/status"), "{names:?}");
     let form = [("accept", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json")];
     let aggregated = world.raw("admin", "GET", "/apis", &form, "").await;

@@ -8,9 +8,7 @@ mod validate;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use auth_api::{
-    Authenticated, AuthenticationError, Lookup, ServiceAccountTokenIssuer, TokenClaims, TokenError,
-};
+use auth_api::{Authenticated, AuthenticationError, Lookup, ServiceAccountTokenIssuer, TokenClaims, TokenError};
 use pki::{Key, PublicKey};
 
 use crate::bearer::TokenAuthenticator;
@@ -112,8 +110,7 @@ impl TokenAuthenticator for Tokens {
 impl ServiceAccountTokenIssuer for Tokens {
     async fn issue(&self, wanted: &TokenClaims) -> Result<(String, i64), TokenError> {
         let failed = |e: pki::Error| TokenError { message: e.to_string() };
-        let audiences =
-            if wanted.audiences.is_empty() { &self.config.api_audiences } else { &wanted.audiences };
+        let audiences = if wanted.audiences.is_empty() { &self.config.api_audiences } else { &wanted.audiences };
         let id = pki::random::uuid().map_err(failed)?;
         let claims = Claims::of(wanted, self.issuer(), audiences, id, rt::time::unix_seconds())
             .map_err(|message| TokenError { message })?;

@@ -47,9 +47,8 @@ impl Validator<'_> {
 
     async fn service_account(&self, namespace: &str, wanted: &Reference, now: i64) -> Result<Arc<Object>, String> {
         let found = self.get("serviceaccounts", namespace, &wanted.name).await.map_err(|s| s.message)?;
-        let account = found.ok_or_else(|| {
-            Status::not_found(&GroupResource::new("", "serviceaccounts"), &wanted.name).message
-        })?;
+        let account =
+            found.ok_or_else(|| Status::not_found(&GroupResource::new("", "serviceaccounts"), &wanted.name).message)?;
         if account.uid() != wanted.uid {
             return Err(format!("service account UID ({}) does not match claim ({})", account.uid(), wanted.uid));
         }
@@ -155,9 +154,8 @@ impl Validator<'_> {
         }
         let reference = Reference { name: claims.legacy_account.clone(), uid: claims.legacy_uid.clone() };
         let account = self.get("serviceaccounts", namespace, &reference.name).await.map_err(|s| s.message)?;
-        let account = account.ok_or_else(|| {
-            Status::not_found(&GroupResource::new("", "serviceaccounts"), &reference.name).message
-        })?;
+        let account = account
+            .ok_or_else(|| Status::not_found(&GroupResource::new("", "serviceaccounts"), &reference.name).message)?;
         if account.deletion_timestamp().is_some() {
             return Err(format!("ServiceAccount {namespace}/{} has been deleted", reference.name));
         }

@@ -142,7 +142,8 @@ impl State {
             return self.remove_pod(&key);
         }
         let ephemeral = pod.get(&["spec", "ephemeralContainers"]).and_then(Value::as_array).map_or(0, Vec::len);
-        let claims = pod.get(&["spec", "resourceClaims"]).is_some() || pod.get(&["status", "extendedResourceClaimStatus"]).is_some();
+        let claims = pod.get(&["spec", "resourceClaims"]).is_some()
+            || pod.get(&["status", "extendedResourceClaimStatus"]).is_some();
         let known = self.pods.get(&key).is_some_and(|entry| {
             entry.uid == pod.uid() && *entry.node == *node && entry.ephemeral_containers == ephemeral && !claims
         });
@@ -180,8 +181,15 @@ impl State {
         let mut secrets = Vec::new();
         let sources = volume.body.get("spec").and_then(Value::as_object).into_iter().flatten();
         for (_, source) in sources {
-            let named = ["secretRef", "nodePublishSecretRef", "nodeStageSecretRef", "nodeExpandSecretRef", "controllerExpandSecretRef"];
-            let references = named.iter().map(|field| (text(source, &[field, "namespace"]), text(source, &[field, "name"])));
+            let named = [
+                "secretRef",
+                "nodePublishSecretRef",
+                "nodeStageSecretRef",
+                "nodeExpandSecretRef",
+                "controllerExpandSecretRef",
+            ];
+            let references =
+                named.iter().map(|field| (text(source, &[field, "namespace"]), text(source, &[field, "name"])));
             let azure = (text(source, &["secretNamespace"]), text(source, &["secretName"]));
             for (namespace, name) in references.chain([azure]).filter(|(_, name)| !name.is_empty()) {
                 let namespace = if namespace.is_empty() { &claim.0 } else { namespace };

@@ -137,9 +137,11 @@ impl NodeAuthorizer {
                 Self::selects(a, "spec.nodeName", node),
                 "can only list/watch/deletecollection resourceslices with nodeName field selector",
             ),
-            _ => Err("only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, \
+            _ => Err(
+                "only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, \
                       delete, deletecollection"
-                .into()),
+                    .into(),
+            ),
         }
     }
 

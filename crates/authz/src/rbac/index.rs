@@ -112,12 +112,8 @@ impl State {
         let subjects: Option<Vec<Subject>> = serde_json::from_value(take("subjects")).unwrap_or_default();
         let mut keys = Vec::new();
         for (key, words) in subjects.iter().flatten().filter_map(|s| key_of(s, namespace)) {
-            let bound = Bound {
-                binding: name.to_owned(),
-                namespace: namespace.to_owned(),
-                role: role.clone(),
-                subject: words,
-            };
+            let bound =
+                Bound { binding: name.to_owned(), namespace: namespace.to_owned(), role: role.clone(), subject: words };
             self.bound.entry((namespace.to_owned(), key.clone())).or_default().push(bound);
             keys.push(key);
         }
@@ -157,9 +153,8 @@ impl Index {
         mut visit: impl FnMut(&dyn Fn() -> String, Result<&Rule, String>) -> bool,
     ) {
         let state = self.0.read();
-        let keys: Vec<Key> = std::iter::once(Key::User(user.name.clone()))
-            .chain(user.groups.iter().cloned().map(Key::Group))
-            .collect();
+        let keys: Vec<Key> =
+            std::iter::once(Key::User(user.name.clone())).chain(user.groups.iter().cloned().map(Key::Group)).collect();
         let scopes: &[&str] = if namespace.is_empty() { &[""] } else { &["", namespace] };
         for scope in scopes {
             for key in &keys {

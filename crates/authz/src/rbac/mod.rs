@@ -64,7 +64,12 @@ impl RbacAuthorizer {
 /// Errors as upstream's aggregate prints them: one bare, several in brackets, each once.
 fn aggregate(mut errors: Vec<String>) -> String {
     let mut seen = Vec::new();
-    errors.retain(|e| !seen.contains(e) && { seen.push(e.clone()); true });
+    errors.retain(|e| {
+        !seen.contains(e) && {
+            seen.push(e.clone());
+            true
+        }
+    });
     match errors.as_slice() {
         [one] => one.clone(),
         many => format!("[{}]", many.join(", ")),

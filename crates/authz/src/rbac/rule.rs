@@ -80,12 +80,8 @@ impl Rule {
         for group in &self.api_groups {
             for resource in &self.resources {
                 for verb in &self.verbs {
-                    let rule = Rule {
-                        api_groups: one(group),
-                        resources: one(resource),
-                        verbs: one(verb),
-                        ..Rule::default()
-                    };
+                    let rule =
+                        Rule { api_groups: one(group), resources: one(resource), verbs: one(verb), ..Rule::default() };
                     if self.resource_names.is_empty() {
                         out.push(rule);
                     } else {
@@ -95,9 +91,11 @@ impl Rule {
             }
         }
         for url in &self.non_resource_urls {
-            out.extend(
-                self.verbs.iter().map(|v| Rule { non_resource_urls: one(url), verbs: one(v), ..Rule::default() }),
-            );
+            out.extend(self.verbs.iter().map(|v| Rule {
+                non_resource_urls: one(url),
+                verbs: one(v),
+                ..Rule::default()
+            }));
         }
         out
     }
@@ -113,7 +111,8 @@ impl Rule {
             && other.resources.iter().all(resource_covered)
             && other.non_resource_urls.iter().all(|p| self.non_resource_urls.iter().any(|o| path_covers(o, p)))
             && (self.resource_names.is_empty()
-                || (!other.resource_names.is_empty() && other.resource_names.iter().all(|n| has(&self.resource_names, n))))
+                || (!other.resource_names.is_empty()
+                    && other.resource_names.iter().all(|n| has(&self.resource_names, n))))
     }
 
     /// The rule as error messages show it.

@@ -75,8 +75,8 @@ impl Image {
         let path = layout.registries();
         match std::fs::read(&path) {
             Ok(bytes) => {
-                let registries: Registries = serde_json::from_slice(&bytes)
-                    .map_err(|e| Error::Other(format!("{}: {e}", path.display())))?;
+                let registries: Registries =
+                    serde_json::from_slice(&bytes).map_err(|e| Error::Other(format!("{}: {e}", path.display())))?;
                 store.set_registries(registries);
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -113,10 +113,8 @@ impl Image {
 
 fn list(store: &Store, json: bool) -> Result<()> {
     let images = store.list().map_err(failed("list the images"))?;
-    let lines: Vec<Line> = images
-        .into_iter()
-        .map(|(id, record)| Line { id, names: record.tags, layers: record.layers.len() })
-        .collect();
+    let lines: Vec<Line> =
+        images.into_iter().map(|(id, record)| Line { id, names: record.tags, layers: record.layers.len() }).collect();
     if json {
         println!("{}", serde_json::to_string_pretty(&lines).unwrap_or_default());
         return Ok(());

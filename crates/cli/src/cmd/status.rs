@@ -1,8 +1,8 @@
 //! `corten status`.
 
 use api::k8s::core::v1::{Node, Pod};
-use client::{Kubeconfig, ListParams};
 use clap::Args;
+use client::{Kubeconfig, ListParams};
 use local::{ClusterState, Layout};
 use serde::Serialize;
 

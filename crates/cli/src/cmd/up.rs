@@ -154,7 +154,10 @@ impl Starter {
         }
         self.save()?;
         let addresses = &self.state.addresses;
-        self.progress.done(format!("network: bridge {}, pods {}, services {}", addresses.bridge, addresses.pods, addresses.services));
+        self.progress.done(format!(
+            "network: bridge {}, pods {}, services {}",
+            addresses.bridge, addresses.pods, addresses.services
+        ));
         Ok(())
     }
 
@@ -227,7 +230,8 @@ impl Starter {
         write_private(&path, &json(&spec)?)?;
         let log = self.layout.log(&name);
         let mut spawned = local::spawn("node-holder", &path, &log)?;
-        let report = spawned.report().map_err(|e| Error::Other(format!("node {name} failed: {e}; see {}", log.display())))?;
+        let report =
+            spawned.report().map_err(|e| Error::Other(format!("node {name} failed: {e}; see {}", log.display())))?;
         let pid = report.parse().ok().and_then(Pid::of);
         let holder = pid.ok_or_else(|| Error::Other(format!("node {name} ended at once; see {}", log.display())))?;
         self.state.nodes.retain(|n| n.number != number);

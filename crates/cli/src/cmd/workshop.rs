@@ -39,7 +39,9 @@ impl Workshop {
         let words = if self.command.is_empty() { vec![shell] } else { self.command };
         if words.len() == 1 {
             eprintln!("The components are on your PATH: {}.", NAMES.join(", "));
-            eprintln!("Start them one by one; the API server also listens on http://localhost:8080, without TLS or login.");
+            eprintln!(
+                "Start them one by one; the API server also listens on http://localhost:8080, without TLS or login."
+            );
             eprintln!("This shell is for learning, not for work. Leave it with `exit`.");
         }
         let status = Command::new(&words[0])

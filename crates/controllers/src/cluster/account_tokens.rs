@@ -146,11 +146,8 @@ impl Controller {
             "kubernetes.io/serviceaccount/service-account.uid": account.uid(),
             "sub": format!("system:serviceaccount:{}:{}", account.namespace(), account.name()),
         });
-        let body = format!(
-            "{}.{}",
-            URL_SAFE_NO_PAD.encode(header.to_string()),
-            URL_SAFE_NO_PAD.encode(claims.to_string())
-        );
+        let body =
+            format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()));
         let signature = self.key.sign_jose(body.as_bytes())?;
         Ok(format!("{body}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }

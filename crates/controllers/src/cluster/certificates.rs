@@ -66,7 +66,8 @@ where
     requests.synced().await;
     let (shutdown, workers, again) = (context.shutdown.clone(), context.options.workers, queue.clone());
     run_workers(name, queue, workers, shutdown, move |key: String| {
-        let (context, found, sync, again) = (context.clone(), requests.cache().get_key(&key), sync.clone(), again.clone());
+        let (context, found, sync, again) =
+            (context.clone(), requests.cache().get_key(&key), sync.clone(), again.clone());
         async move {
             match found {
                 Some(csr) => sync(context, csr, again).await,

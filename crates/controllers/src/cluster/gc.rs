@@ -199,7 +199,11 @@ impl Collector {
             && served.namespaced
             && identity.namespace.is_empty()
         {
-            tracing::warn!(kind = identity.kind, name = identity.name, "a cluster-scoped object names a namespaced owner");
+            tracing::warn!(
+                kind = identity.kind,
+                name = identity.name,
+                "a cluster-scoped object names a namespaced owner"
+            );
             return Ok(decide::Owner::Solid);
         }
         Ok(match self.live(&identity).await? {

@@ -62,7 +62,10 @@ pub(crate) fn conditions(left: &Left) -> Vec<NamespaceCondition> {
     let content = (!left.resources.is_empty())
         .then(|| ("SomeResourcesRemain", format!("Some resources are remaining: {}", join(&left.resources, "has"))));
     let finalizers = (!left.finalizers.is_empty()).then(|| {
-        ("SomeFinalizersRemain", format!("Some content in the namespace has finalizers remaining: {}", join(&left.finalizers, "in")))
+        (
+            "SomeFinalizersRemain",
+            format!("Some content in the namespace has finalizers remaining: {}", join(&left.finalizers, "in")),
+        )
     });
     vec![
         condition(

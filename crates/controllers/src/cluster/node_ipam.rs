@@ -73,7 +73,8 @@ impl Range {
         if let Some((index, _)) = self.taken.iter().find(|(_, owner)| *owner == node) {
             return Some(self.text(*index));
         }
-        let index = (0..self.count).map(|step| (self.next + step) % self.count).find(|i| !self.taken.contains_key(i))?;
+        let index =
+            (0..self.count).map(|step| (self.next + step) % self.count).find(|i| !self.taken.contains_key(i))?;
         self.next = (index + 1) % self.count;
         self.taken.insert(index, node.to_owned());
         Some(self.text(index))

@@ -99,9 +99,11 @@ impl Controller {
     fn heard(&self, node: &str) {
         self.spoke.lock().insert(node.to_owned(), Instant::now());
         // Only one that was given up needs a look; the others are looked at when their time is over.
-        let lost = self.nodes.cache().get_key(node).is_some_and(|n| {
-            condition(&n, "Ready").is_some_and(|c| c.status == "Unknown")
-        });
+        let lost = self
+            .nodes
+            .cache()
+            .get_key(node)
+            .is_some_and(|n| condition(&n, "Ready").is_some_and(|c| c.status == "Unknown"));
         if lost {
             self.queue.add(node.to_owned());
         }

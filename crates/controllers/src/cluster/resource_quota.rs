@@ -211,7 +211,12 @@ impl Controller {
         }
     }
 
-    async fn usage(self: &Arc<Self>, quota: &ResourceQuota, tree: &Object, limits: &Usage) -> Result<Option<Usage>, Error> {
+    async fn usage(
+        self: &Arc<Self>,
+        quota: &ResourceQuota,
+        tree: &Object,
+        limits: &Usage,
+    ) -> Result<Option<Usage>, Error> {
         let namespace = quota.namespace();
         let mut used = Usage::new();
         let typed: [(&str, Evaluator); 3] = [

@@ -5,9 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::Kind;
-use api::k8s::core::v1::{
-    EndpointAddress, EndpointPort, EndpointSubset, Endpoints, ObjectReference, Pod, Service,
-};
+use api::k8s::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, ObjectReference, Pod, Service};
 use api::metav1::ObjectMeta;
 use client::{DeleteOptions, Error};
 use informer::{Informer, Queue, run_workers};
@@ -163,7 +161,8 @@ impl Controller {
     /// The Service is gone: so are the Endpoints that were made for it.
     async fn remove(&self, existing: Option<Arc<Endpoints>>) -> Result<(), Error> {
         let Some(old) = existing.filter(|e| e.label(MANAGED_BY).is_some()) else { return Ok(()) };
-        match self.context.client.delete::<Endpoints>(old.namespace(), old.name(), &DeleteOptions::of(old.uid())).await {
+        match self.context.client.delete::<Endpoints>(old.namespace(), old.name(), &DeleteOptions::of(old.uid())).await
+        {
             Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error),
             _ => Ok(()),
         }

@@ -35,16 +35,14 @@ fn service_key(slice: &EndpointSlice) -> Option<String> {
 /// Runs the controller.
 pub(crate) async fn run(context: Context) {
     let queue = Arc::new(Queue::new());
-    let slices = context.factory.scoped::<EndpointSlice>(Scope {
-        label_selector: format!("{MANAGED_BY}={MANAGER}"),
-        ..Scope::default()
-    });
+    let slices = context
+        .factory
+        .scoped::<EndpointSlice>(Scope { label_selector: format!("{MANAGED_BY}={MANAGER}"), ..Scope::default() });
     slices.add_index(BY_SERVICE, |slice| service_key(slice).into_iter().collect());
     let nodes = context.factory.informer::<Node>();
     let backends = Backends::attach(&context, &queue);
     let (shutdown, workers) = (context.shutdown.clone(), context.options.workers);
-    let controller =
-        Arc::new(Controller { context, backends, slices, nodes, expectations: Expectations::new() });
+    let controller = Arc::new(Controller { context, backends, slices, nodes, expectations: Expectations::new() });
     let (events, handed) = (Arc::downgrade(&controller), queue.clone());
     controller.slices.add_handler(move |delta| {
         let Some(controller) = events.upgrade() else { return };
@@ -79,9 +77,8 @@ impl Controller {
         let Some(pods) = self.backends.pods_of(&service) else { return Ok(()) };
         let existing = self.slices.cache().by_index(BY_SERVICE, key);
         let existing = existing.into_iter().filter(|s| !s.is_deleting()).collect();
-        let zone = |node: &str| {
-            self.nodes.cache().get_key(node)?.label("topology.kubernetes.io/zone").map(str::to_owned)
-        };
+        let zone =
+            |node: &str| self.nodes.cache().get_key(node)?.label("topology.kubernetes.io/zone").map(str::to_owned);
         let plan = plan::plan(&service, &pods, existing, &zone);
         if let Err(error) = self.act(key, plan).await {
             if namespace_terminating(&error) {
@@ -112,7 +109,8 @@ impl Controller {
         try_join_all(update).await?;
         try_join_all(create).await?;
         for slice in &plan.delete {
-            match client.delete::<EndpointSlice>(slice.namespace(), slice.name(), &DeleteOptions::of(slice.uid())).await {
+            match client.delete::<EndpointSlice>(slice.namespace(), slice.name(), &DeleteOptions::of(slice.uid())).await
+            {
                 Err(error) if !error.is_not_found() => return Err(error),
                 _ => {}
             }

@@ -41,10 +41,9 @@ pub(crate) async fn run(context: Context) {
     let queue = Arc::new(Queue::new());
     let endpoints = context.factory.informer::<Endpoints>();
     let services = context.factory.informer::<Service>();
-    let slices = context.factory.scoped::<EndpointSlice>(Scope {
-        label_selector: format!("{MANAGED_BY}={MANAGER}"),
-        ..Scope::default()
-    });
+    let slices = context
+        .factory
+        .scoped::<EndpointSlice>(Scope { label_selector: format!("{MANAGED_BY}={MANAGER}"), ..Scope::default() });
     slices.add_index(BY_SERVICE, |slice| service_key(slice).into_iter().collect());
     let (of_endpoints, of_service) = (queue.clone(), queue.clone());
     endpoints.add_handler(move |delta| of_endpoints.add(delta.object().key()));
@@ -149,7 +148,8 @@ fn identity(slice: &EndpointSlice) -> String {
 fn same(have: &EndpointSlice, want: &EndpointSlice) -> bool {
     have.endpoints == want.endpoints
         && have.labels() == want.labels()
-        && have.metadata.annotations.clone().unwrap_or_default() == want.metadata.annotations.clone().unwrap_or_default()
+        && have.metadata.annotations.clone().unwrap_or_default()
+            == want.metadata.annotations.clone().unwrap_or_default()
 }
 
 impl Controller {

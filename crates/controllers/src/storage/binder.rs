@@ -20,7 +20,8 @@ use crate::frame::Context;
 const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
-const PROVISIONER: [&str; 2] = ["volume.beta.kubernetes.io/storage-provisioner", "volume.kubernetes.io/storage-provisioner"];
+const PROVISIONER: [&str; 2] =
+    ["volume.beta.kubernetes.io/storage-provisioner", "volume.kubernetes.io/storage-provisioner"];
 const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 const BY_CLAIM: &str = "claim";
@@ -185,7 +186,10 @@ impl Controller {
             return self.bind(&volume, claim).await;
         }
         let unset = claim.spec.as_ref().is_some_and(|s| s.storage_class_name.is_none());
-        if unset && class_name.is_none() && let Some(default) = self.default_class() {
+        if unset
+            && class_name.is_none()
+            && let Some(default) = self.default_class()
+        {
             let mut changed = (**claim).clone();
             changed.spec.get_or_insert_default().storage_class_name = Some(default);
             return self.context.client.update(&changed).await.map(drop);
@@ -315,7 +319,8 @@ impl Controller {
         let mut claim = self.claims.cache().get_key(&claim_key(reference));
         let ours = |c: &PersistentVolumeClaim| Some(c.uid()) == reference.uid.as_deref();
         if !claim.as_deref().is_some_and(ours) && !matches!(phase(&volume), "Released" | "Failed") {
-            let (namespace, name) = (reference.namespace.clone().unwrap_or_default(), reference.name.clone().unwrap_or_default());
+            let (namespace, name) =
+                (reference.namespace.clone().unwrap_or_default(), reference.name.clone().unwrap_or_default());
             claim = match self.context.client.get::<PersistentVolumeClaim>(&namespace, &name).await {
                 Ok(found) => Some(Arc::new(found)),
                 Err(error) if error.is_not_found() => None,

@@ -56,7 +56,8 @@ async fn sync(
         let name = format!("{}-{}", pod.name(), volume.name);
         if let Some(found) = claims.cache().get(pod.namespace(), &name) {
             if found.controller_ref().is_none_or(|r| r.uid != pod.uid()) {
-                let message = format!("PVC {}/{name} was not created for pod {} (pod is not owner)", pod.namespace(), pod.key());
+                let message =
+                    format!("PVC {}/{name} was not created for pod {} (pod is not owner)", pod.namespace(), pod.key());
                 return Err(Error::Request(message));
             }
             continue;

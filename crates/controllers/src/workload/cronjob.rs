@@ -60,9 +60,8 @@ pub(crate) async fn run(context: Context) {
 /// How a job ended.
 fn ended(job: &Job) -> Option<&str> {
     let conditions = job.status.as_ref()?.conditions.as_deref()?;
-    let over = |c: &&api::k8s::batch::v1::JobCondition| {
-        c.status == "True" && (c.type_ == "Complete" || c.type_ == "Failed")
-    };
+    let over =
+        |c: &&api::k8s::batch::v1::JobCondition| c.status == "True" && (c.type_ == "Complete" || c.type_ == "Failed");
     conditions.iter().find(over).map(|c| c.type_.as_str())
 }
 
@@ -198,7 +197,9 @@ impl Controller {
 
     async fn clean_up(&self, cron: &mut CronJob, jobs: &[Arc<Job>]) -> Result<(), Error> {
         let spec = cron.spec.clone();
-        for (end, limit) in [("Complete", spec.successful_jobs_history_limit), ("Failed", spec.failed_jobs_history_limit)] {
+        for (end, limit) in
+            [("Complete", spec.successful_jobs_history_limit), ("Failed", spec.failed_jobs_history_limit)]
+        {
             let Some(limit) = limit.and_then(|n| usize::try_from(n).ok()) else { continue };
             let mut over: Vec<&Arc<Job>> = jobs.iter().filter(|j| ended(j) == Some(end)).collect();
             over.sort_by_key(|job| (started(job), job.name().to_owned()));
@@ -283,11 +284,13 @@ impl Controller {
         }
         let (at, many) = schedule.latest(from, now, zone)?;
         if many {
-            let message = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
+            let message =
+                "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
             self.event(cron, EventType::Warning, "TooManyMissedTimes", message.to_owned());
         }
         if deadline.is_some_and(|seconds| at.as_second() + seconds < now.as_second()) {
-            let message = format!("Missed scheduled time to start a job: {}", at.strftime("%a, %d %b %Y %H:%M:%S +0000"));
+            let message =
+                format!("Missed scheduled time to start a job: {}", at.strftime("%a, %d %b %Y %H:%M:%S +0000"));
             self.event(cron, EventType::Warning, "MissSchedule", message);
             return None;
         }

@@ -167,10 +167,8 @@ impl Controller {
         }
         let client = &self.context.client;
         let revisions = history::list(client, self.revisions.cache(), &*set, &selector).await?;
-        let naming = Naming {
-            hash_label: REVISION_LABEL,
-            annotations: set.metadata.annotations.clone().unwrap_or_default(),
-        };
+        let naming =
+            Naming { hash_label: REVISION_LABEL, annotations: set.metadata.annotations.clone().unwrap_or_default() };
         let mut collisions = set.status.as_ref().and_then(|s| s.collision_count).unwrap_or(0);
         let template = &spec(&set).template;
         let current = history::current(client, &*set, template, &revisions, &naming, &mut collisions).await?;
@@ -239,11 +237,8 @@ impl Controller {
             match pods::phase(pod) {
                 "Failed" if self.in_backoff(set, node.name()) => {}
                 "Failed" => {
-                    let message = format!(
-                        "Found failed daemon pod {} on node {}, will try to kill it",
-                        pod.key(),
-                        node.name()
-                    );
+                    let message =
+                        format!("Found failed daemon pod {} on node {}, will try to kill it", pod.key(), node.name());
                     self.context.recorder.event(set, EventType::Warning, "FailedDaemonPod", message);
                     plan.delete.push(pod.clone());
                 }

@@ -134,8 +134,7 @@ impl Controller {
         let cache = self.sets.cache();
         let mut candidates = cache.by_index(BY_CONTROLLER, deployment.uid());
         candidates.extend(cache.by_index(BY_CONTROLLER, &format!("orphan/{}", deployment.namespace())));
-        let claimed =
-            owner::claim_all(&self.context.client, &*deployment, candidates, &selector, |_| true).await?;
+        let claimed = owner::claim_all(&self.context.client, &*deployment, candidates, &selector, |_| true).await?;
         let sets = Sets::new(&deployment, claimed);
         let rollout = Rollout { deployment: (*deployment).clone(), sets, now: rt::time::now() };
         match self.step(rollout).await {
@@ -187,7 +186,8 @@ impl Controller {
 
     async fn recreate(&self, mut rollout: Rollout) -> Result<(), Error> {
         self.sync_revision(&mut rollout, false).await?;
-        let down: Vec<_> = rollout.sets.old.iter().filter(|s| plan::spec_replicas(s) > 0).map(|s| (s.clone(), 0)).collect();
+        let down: Vec<_> =
+            rollout.sets.old.iter().filter(|s| plan::spec_replicas(s) > 0).map(|s| (s.clone(), 0)).collect();
         if !down.is_empty() {
             self.scale_all(&rollout, down, false).await?;
             return self.write_progress(&rollout).await;

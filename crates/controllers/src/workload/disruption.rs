@@ -123,7 +123,8 @@ impl Controller {
                 "lastTransitionTime": Time(rt::time::now()),
             }]},
         });
-        match self.context.client.patch_status::<Pod>(pod.namespace(), pod.name(), &PatchKind::Strategic, &patch).await {
+        match self.context.client.patch_status::<Pod>(pod.namespace(), pod.name(), &PatchKind::Strategic, &patch).await
+        {
             Err(error) if !error.is_not_found() => Err(error),
             _ => Ok(()),
         }
@@ -194,7 +195,12 @@ impl Controller {
         if !unmanaged.is_empty() {
             let message = format!(
                 "Pods selected by this PodDisruptionBudget (selector: {:?}) were found to be unmanaged. As a result, the status of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these pods please set \".spec.minAvailable\" field of the PDB to an integer value.",
-                budget.spec.as_ref().and_then(|s| s.selector.as_ref()).and_then(|s| s.match_labels.clone()).unwrap_or_default(),
+                budget
+                    .spec
+                    .as_ref()
+                    .and_then(|s| s.selector.as_ref())
+                    .and_then(|s| s.match_labels.clone())
+                    .unwrap_or_default(),
             );
             self.context.recorder.event(budget, EventType::Warning, "UnmanagedPods", message);
         }
@@ -206,9 +212,10 @@ impl Controller {
         let same = |uid: &str| uid == reference.uid;
         let found = match reference.kind.as_str() {
             "ReplicaSet" => self.sets.cache().get(namespace, name).filter(|s| same(s.uid())).map(|set| {
-                let deployment = set.controller_ref().filter(|r| r.kind == "Deployment").and_then(|r| {
-                    self.deployments.cache().get(namespace, &r.name).filter(|d| d.uid() == r.uid)
-                });
+                let deployment = set
+                    .controller_ref()
+                    .filter(|r| r.kind == "Deployment")
+                    .and_then(|r| self.deployments.cache().get(namespace, &r.name).filter(|d| d.uid() == r.uid));
                 match deployment {
                     Some(d) => (d.uid().to_owned(), d.spec.as_ref().and_then(|s| s.replicas)),
                     None => (set.uid().to_owned(), set.spec.as_ref().and_then(|s| s.replicas)),

@@ -18,12 +18,11 @@ use crate::pods;
 pub(crate) fn pod_from_template<O: Kind>(owner: &O, template: &PodTemplateSpec) -> Pod {
     let meta = template.metadata.clone().unwrap_or_default();
     let prefix = format!("{}-", owner.name());
-    let generate_name =
-        if meta::names::dns1123_subdomain(&meta::names::mask_trailing_dash(&prefix)).is_empty() {
-            prefix
-        } else {
-            owner.name().to_owned()
-        };
+    let generate_name = if meta::names::dns1123_subdomain(&meta::names::mask_trailing_dash(&prefix)).is_empty() {
+        prefix
+    } else {
+        owner.name().to_owned()
+    };
     Pod {
         metadata: ObjectMeta {
             generate_name: Some(generate_name),

@@ -232,8 +232,7 @@ impl<R: Replicas> Controller<R> {
         let mut candidates = cache.by_index(BY_CONTROLLER, owner.uid());
         candidates.extend(cache.by_index(BY_CONTROLLER, &format!("orphan/{}", owner.namespace())));
         let client = &self.context.client;
-        let claimed =
-            owner::claim_all(client, &*owner, candidates, &selector, pods::is_active).await?;
+        let claimed = owner::claim_all(client, &*owner, candidates, &selector, pods::is_active).await?;
         let failed = if may_act && !owner.is_deleting() { self.act(key, &owner, &claimed).await } else { None };
         let failure = failed.as_ref().map(|(reason, error)| (*reason, error.chain()));
         self.write_status(&owner, &claimed, failure.as_ref()).await?;
@@ -276,7 +275,8 @@ impl<R: Replicas> Controller<R> {
     fn related(&self, owner: &R) -> Vec<Arc<Pod>> {
         let parent = owner.controller_ref().map(|r| r.uid.clone());
         let siblings = self.owners.cache().in_namespace(owner.namespace()).into_iter().filter(|other| {
-            other.uid() == owner.uid() || (parent.is_some() && other.controller_ref().map(|r| &r.uid) == parent.as_ref())
+            other.uid() == owner.uid()
+                || (parent.is_some() && other.controller_ref().map(|r| &r.uid) == parent.as_ref())
         });
         siblings.flat_map(|s| self.pods.cache().by_index(BY_CONTROLLER, s.uid())).collect()
     }

@@ -104,12 +104,9 @@ impl Controller {
         candidates.retain(|pod| identity::split(pod.name()).is_some_and(|(parent, _)| parent == set.name()));
         let claimed = owner::claim_all(client, &*set, candidates, &selector, |_| true).await?;
         let mut collisions = set.status.as_ref().and_then(|s| s.collision_count).unwrap_or(0);
-        let naming = Naming {
-            hash_label: HASH_LABEL,
-            annotations: set.metadata.annotations.clone().unwrap_or_default(),
-        };
-        let update =
-            history::current(client, &*set, &spec.template, &revisions, &naming, &mut collisions).await?;
+        let naming =
+            Naming { hash_label: HASH_LABEL, annotations: set.metadata.annotations.clone().unwrap_or_default() };
+        let update = history::current(client, &*set, &spec.template, &revisions, &naming, &mut collisions).await?;
         let current_name = set.status.as_ref().and_then(|s| s.current_revision.as_deref()).unwrap_or_default();
         let current = revisions.iter().find(|r| r.name() == current_name).unwrap_or(&update).clone();
         let round = Round::new(&set, &claimed, current.clone(), update.clone(), rt::time::now());
@@ -138,7 +135,13 @@ impl Controller {
             let n = |v: Option<i32>| v.unwrap_or(0);
             (
                 s.replicas,
-                [n(s.ready_replicas), n(s.current_replicas), n(s.updated_replicas), n(s.available_replicas), n(s.collision_count)],
+                [
+                    n(s.ready_replicas),
+                    n(s.current_replicas),
+                    n(s.updated_replicas),
+                    n(s.available_replicas),
+                    n(s.collision_count),
+                ],
                 s.current_revision.clone(),
                 s.update_revision.clone(),
                 s.observed_generation,

@@ -76,12 +76,8 @@ fn keys(ctl: &Ctl) {
 }
 
 fn transactions(ctl: &Ctl) {
-    let mut child = ctl
-        .command(&["txn", "-i=false"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("etcdctl runs");
+    let mut child =
+        ctl.command(&["txn", "-i=false"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("etcdctl runs");
     let script = "val(\"/a\") = \"2\"\nver(\"/none\") = \"0\"\n\nput /t done\nget /a\n\nput /t missed\n\n";
     child.stdin.take().expect("a pipe").write_all(script.as_bytes()).expect("write");
     let output = child.wait_with_output().expect("wait");
@@ -106,9 +102,8 @@ fn watches(ctl: &Ctl) {
     let mut child =
         ctl.command(&["watch", "--prefix", "/w", "--rev=6"]).stdout(Stdio::piped()).spawn().expect("etcdctl runs");
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    let mut take = |count: usize| {
-        (0..count).map(|_| lines.next().expect("a line").expect("a line")).collect::<Vec<_>>().join(" ")
-    };
+    let mut take =
+        |count: usize| (0..count).map(|_| lines.next().expect("a line").expect("a line")).collect::<Vec<_>>().join(" ");
     assert_eq!(take(3), "PUT /w/1 x");
     ctl.run(&["put", "/w/2", "y"]);
     assert_eq!(take(3), "PUT /w/2 y");

@@ -22,7 +22,11 @@ fn base() -> Layer {
 
 fn upper() -> Layer {
     let mut layer = Layer::new();
-    layer.file("tmp/new", "", 0o644, 0).file("etc/.wh.b", "", 0, 0).file("gone/.wh..wh..opq", "", 0, 0).file("gone/y", "y", 0o644, 0);
+    layer
+        .file("tmp/new", "", 0o644, 0)
+        .file("etc/.wh.b", "", 0, 0)
+        .file("gone/.wh..wh..opq", "", 0, 0)
+        .file("gone/y", "y", 0o644, 0);
     layer
 }
 
@@ -153,9 +157,7 @@ async fn pulling_from_a_real_registry() {
     registry.push("team/app:1", &[base(), upper()], "gzip").await;
     registry.push("library/busybox:latest", &[base()], "gzip").await;
     let host = &registry.host;
-    let config = format!(
-        r#"{{"{host}": {{"plainHttp": true}}, "docker.io": {{"mirrors": ["http://{host}"]}}}}"#
-    );
+    let config = format!(r#"{{"{host}": {{"plainHttp": true}}, "docker.io": {{"mirrors": ["http://{host}"]}}}}"#);
     std::fs::write(dir.path().join("store/registries.json"), config).unwrap();
     let name = spec(&format!("{host}/team/app:1"));
     let (sender, mut progress) = tokio::sync::mpsc::channel(64);

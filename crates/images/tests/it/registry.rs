@@ -48,7 +48,13 @@ impl Registry {
         }
         let file = dir.path().join("config.yml");
         std::fs::write(&file, config).unwrap();
-        let child = Command::new("docker-registry").arg("serve").arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         while tokio::net::TcpStream::connect(&host).await.is_err() {
             tokio::task::yield_now().await;
         }

@@ -40,10 +40,18 @@ pub fn rows() -> Vec<KindRow> {
         KindRow::new(GROUP, "v1", kind, plural, standard.main()).cluster_scoped().categories(&["api-extensions"])
     };
     vec![
-        row("MutatingAdmissionPolicy", "mutatingadmissionpolicies", &MUTATING)
-            .stored_as(GROUP, "v1beta1", "MutatingAdmissionPolicy", same),
-        row("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings", &BINDING)
-            .stored_as(GROUP, "v1beta1", "MutatingAdmissionPolicyBinding", same),
+        row("MutatingAdmissionPolicy", "mutatingadmissionpolicies", &MUTATING).stored_as(
+            GROUP,
+            "v1beta1",
+            "MutatingAdmissionPolicy",
+            same,
+        ),
+        row("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings", &BINDING).stored_as(
+            GROUP,
+            "v1beta1",
+            "MutatingAdmissionPolicyBinding",
+            same,
+        ),
         row("ValidatingAdmissionPolicy", "validatingadmissionpolicies", &VALIDATING).status(VALIDATING.status_only()),
         row("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", &BINDING),
     ]

@@ -5,7 +5,9 @@ use registry::{Ctx, KindRow};
 use serde_json::Value;
 
 use super::GROUP;
-use crate::printer::{AGE, CONTAINERS, IMAGES, NAME, SELECTOR, age, containers_and_images, format_map, format_selector, int, int_at, text};
+use crate::printer::{
+    AGE, CONTAINERS, IMAGES, NAME, SELECTOR, age, containers_and_images, format_map, format_selector, int, int_at, text,
+};
 use crate::standard::Standard;
 
 static DAEMON_SET: Standard = Standard {
@@ -14,14 +16,29 @@ static DAEMON_SET: Standard = Standard {
     generation: true,
     prepare_create,
     prepare_update,
-    columns: &[NAME, int("Desired"), int("Current"), int("Ready"), int("Up-to-date"), int("Available"), text("Node Selector"), AGE, CONTAINERS, IMAGES, SELECTOR],
+    columns: &[
+        NAME,
+        int("Desired"),
+        int("Current"),
+        int("Ready"),
+        int("Up-to-date"),
+        int("Available"),
+        text("Node Selector"),
+        AGE,
+        CONTAINERS,
+        IMAGES,
+        SELECTOR,
+    ],
     cells,
     ..Standard::PLAIN
 };
 
 /// The row.
 pub fn row() -> KindRow {
-    KindRow::new(GROUP, "v1", "DaemonSet", "daemonsets", DAEMON_SET.main()).short(&["ds"]).categories(&["all"]).status(DAEMON_SET.status())
+    KindRow::new(GROUP, "v1", "DaemonSet", "daemonsets", DAEMON_SET.main())
+        .short(&["ds"])
+        .categories(&["all"])
+        .status(DAEMON_SET.status())
 }
 
 fn cells(set: &Object, now: i64) -> Vec<Value> {

@@ -5,7 +5,9 @@ use registry::KindRow;
 use serde_json::Value;
 
 use super::GROUP;
-use crate::printer::{AGE, CONTAINERS, IMAGES, NAME, SELECTOR, age, containers_and_images, format_selector, int_at, text};
+use crate::printer::{
+    AGE, CONTAINERS, IMAGES, NAME, SELECTOR, age, containers_and_images, format_selector, int_at, text,
+};
 use crate::standard::Standard;
 
 static DEPLOYMENT: Standard = Standard {
@@ -19,7 +21,11 @@ static DEPLOYMENT: Standard = Standard {
 
 /// The row.
 pub fn row() -> KindRow {
-    KindRow::new(GROUP, "v1", "Deployment", "deployments", DEPLOYMENT.main()).short(&["deploy"]).categories(&["all"]).scale().status(DEPLOYMENT.part(&["status"], &["labels"], |_, _| {}))
+    KindRow::new(GROUP, "v1", "Deployment", "deployments", DEPLOYMENT.main())
+        .short(&["deploy"])
+        .categories(&["all"])
+        .scale()
+        .status(DEPLOYMENT.part(&["status"], &["labels"], |_, _| {}))
 }
 
 fn cells(deployment: &Object, now: i64) -> Vec<Value> {

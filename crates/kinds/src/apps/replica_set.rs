@@ -5,7 +5,9 @@ use registry::KindRow;
 use serde_json::Value;
 
 use super::GROUP;
-use crate::printer::{AGE, CONTAINERS, IMAGES, NAME, SELECTOR, age, containers_and_images, format_selector, int, int_at};
+use crate::printer::{
+    AGE, CONTAINERS, IMAGES, NAME, SELECTOR, age, containers_and_images, format_selector, int, int_at,
+};
 use crate::standard::Standard;
 
 static REPLICA_SET: Standard = Standard {
@@ -19,7 +21,11 @@ static REPLICA_SET: Standard = Standard {
 
 /// The row.
 pub fn row() -> KindRow {
-    KindRow::new(GROUP, "v1", "ReplicaSet", "replicasets", REPLICA_SET.main()).short(&["rs"]).categories(&["all"]).scale().status(REPLICA_SET.status())
+    KindRow::new(GROUP, "v1", "ReplicaSet", "replicasets", REPLICA_SET.main())
+        .short(&["rs"])
+        .categories(&["all"])
+        .scale()
+        .status(REPLICA_SET.status())
 }
 
 fn cells(set: &Object, now: i64) -> Vec<Value> {

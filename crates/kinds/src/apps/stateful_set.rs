@@ -20,7 +20,11 @@ static STATEFUL_SET: Standard = Standard {
 
 /// The row.
 pub fn row() -> KindRow {
-    KindRow::new(GROUP, "v1", "StatefulSet", "statefulsets", STATEFUL_SET.main()).short(&["sts"]).categories(&["all"]).scale().status(STATEFUL_SET.status())
+    KindRow::new(GROUP, "v1", "StatefulSet", "statefulsets", STATEFUL_SET.main())
+        .short(&["sts"])
+        .categories(&["all"])
+        .scale()
+        .status(STATEFUL_SET.status())
 }
 
 /// Claims in the templates say what they are; the stored form does not carry it.

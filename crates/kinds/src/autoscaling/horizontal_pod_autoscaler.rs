@@ -18,7 +18,11 @@ static AUTOSCALER: Standard = Standard {
 
 /// The row.
 pub fn row() -> KindRow {
-    KindRow::new(GROUP, "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", AUTOSCALER.main()).versions(&["v2", "v1"], rules::autoscaling::convert::convert).short(&["hpa"]).categories(&["all"]).status(AUTOSCALER.status())
+    KindRow::new(GROUP, "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", AUTOSCALER.main())
+        .versions(&["v2", "v1"], rules::autoscaling::convert::convert)
+        .short(&["hpa"])
+        .categories(&["all"])
+        .status(AUTOSCALER.status())
 }
 
 fn cells(autoscaler: &Object, now: i64) -> Vec<Value> {

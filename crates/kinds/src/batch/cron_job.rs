@@ -5,21 +5,38 @@ use registry::KindRow;
 use serde_json::Value;
 
 use super::GROUP;
-use crate::printer::{AGE, CONTAINERS, IMAGES, NAME, NONE, SELECTOR, UNSET, age, boolean, containers_and_images, format_selector, int, list, or_none, since, text};
+use crate::printer::{
+    AGE, CONTAINERS, IMAGES, NAME, NONE, SELECTOR, UNSET, age, boolean, containers_and_images, format_selector, int,
+    list, or_none, since, text,
+};
 use crate::standard::Standard;
 
 static CRON_JOB: Standard = Standard {
     rules: rules::batch::cron_job::RULES,
     status: true,
     generation: true,
-    columns: &[NAME, text("Schedule"), text("Timezone"), boolean("Suspend"), int("Active"), text("Last Schedule"), AGE, CONTAINERS, IMAGES, SELECTOR],
+    columns: &[
+        NAME,
+        text("Schedule"),
+        text("Timezone"),
+        boolean("Suspend"),
+        int("Active"),
+        text("Last Schedule"),
+        AGE,
+        CONTAINERS,
+        IMAGES,
+        SELECTOR,
+    ],
     cells,
     ..Standard::PLAIN
 };
 
 /// The row.
 pub fn row() -> KindRow {
-    KindRow::new(GROUP, "v1", "CronJob", "cronjobs", CRON_JOB.main()).short(&["cj"]).categories(&["all"]).status(CRON_JOB.status())
+    KindRow::new(GROUP, "v1", "CronJob", "cronjobs", CRON_JOB.main())
+        .short(&["cj"])
+        .categories(&["all"])
+        .status(CRON_JOB.status())
 }
 
 fn cells(job: &Object, now: i64) -> Vec<Value> {

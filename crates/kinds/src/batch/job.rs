@@ -5,7 +5,10 @@ use registry::{Ctx, KindRow, SelectableField};
 use serde_json::Value;
 
 use super::GROUP;
-use crate::printer::{AGE, CONTAINERS, IMAGES, NAME, SELECTOR, age, containers_and_images, format_selector, human, int_at, list, since, str_in, text};
+use crate::printer::{
+    AGE, CONTAINERS, IMAGES, NAME, SELECTOR, age, containers_and_images, format_selector, human, int_at, list, since,
+    str_in, text,
+};
 use crate::standard::Standard;
 
 static JOB: Standard = Standard {

@@ -76,7 +76,9 @@ fn date_conditions(request: &mut Object, old: &Object) {
     let before = list(old, &["status", "conditions"]).to_vec();
     let conditions = request.status_mut().get_mut("conditions").and_then(Value::as_array_mut);
     for condition in conditions.into_iter().flatten() {
-        let same = before.iter().find(|b| b.get("type") == condition.get("type") && b.get("status") == condition.get("status"));
+        let same = before
+            .iter()
+            .find(|b| b.get("type") == condition.get("type") && b.get("status") == condition.get("status"));
         let changed = same.and_then(|b| b.get("lastTransitionTime")).filter(|t| t.is_string()).unwrap_or(&now).clone();
         for (field, value) in [("lastTransitionTime", changed), ("lastUpdateTime", now.clone())] {
             if str_in(condition, field).is_empty() {

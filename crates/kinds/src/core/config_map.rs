@@ -7,12 +7,8 @@ use serde_json::Value;
 use crate::printer::{AGE, NAME, age, text};
 use crate::standard::Standard;
 
-static CONFIG_MAP: Standard = Standard {
-    rules: rules::core::config_map::RULES,
-    columns: &[NAME, text("Data"), AGE],
-    cells,
-    ..Standard::PLAIN
-};
+static CONFIG_MAP: Standard =
+    Standard { rules: rules::core::config_map::RULES, columns: &[NAME, text("Data"), AGE], cells, ..Standard::PLAIN };
 
 /// The row.
 pub fn row() -> KindRow {

@@ -73,9 +73,12 @@ pub fn row() -> KindRow {
 
 /// The row of `events.k8s.io`, which shares the core row's objects.
 pub fn new_row() -> KindRow {
-    let mut row = KindRow::new("events.k8s.io", "v1", "Event", "events", NEW_EVENT.main())
-        .short(&["ev"])
-        .stored_as("", "v1", "Event", rules::events::convert::convert);
+    let mut row = KindRow::new("events.k8s.io", "v1", "Event", "events", NEW_EVENT.main()).short(&["ev"]).stored_as(
+        "",
+        "v1",
+        "Event",
+        rules::events::convert::convert,
+    );
     row.hub = GroupVersionKind::new("", "v1", "Event");
     row
 }

@@ -96,12 +96,8 @@ fn cells(claim: &Object, now: i64) -> Vec<Value> {
 
 /// Access modes in their short form: `RWO,RWX`.
 pub fn access_modes(modes: Option<&Value>) -> String {
-    const SHORT: [(&str, &str); 4] = [
-        ("ReadWriteOnce", "RWO"),
-        ("ReadOnlyMany", "ROX"),
-        ("ReadWriteMany", "RWX"),
-        ("ReadWriteOncePod", "RWOP"),
-    ];
+    const SHORT: [(&str, &str); 4] =
+        [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
     let has = |mode: &str| modes.and_then(Value::as_array).is_some_and(|list| list.iter().any(|m| m == mode));
     SHORT.iter().filter(|(mode, _)| has(mode)).map(|(_, short)| *short).collect::<Vec<_>>().join(",")
 }

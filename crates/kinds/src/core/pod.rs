@@ -59,7 +59,12 @@ pub fn row() -> KindRow {
         .sub("log", Verbs::GET, None, Sub::Log)
         .sub("exec", Verbs::CREATE.and(Verbs::GET), Some(gvk("", "v1", "PodExecOptions")), Sub::Exec)
         .sub("attach", Verbs::CREATE.and(Verbs::GET), Some(gvk("", "v1", "PodAttachOptions")), Sub::Attach)
-        .sub("portforward", Verbs::CREATE.and(Verbs::GET), Some(gvk("", "v1", "PodPortForwardOptions")), Sub::PortForward)
+        .sub(
+            "portforward",
+            Verbs::CREATE.and(Verbs::GET),
+            Some(gvk("", "v1", "PodPortForwardOptions")),
+            Sub::PortForward,
+        )
         .sub("proxy", super::PROXY_VERBS, Some(gvk("", "v1", "PodProxyOptions")), Sub::Proxy)
 }
 
@@ -89,7 +94,9 @@ fn prepare_create(_cx: &Ctx, pod: &mut Object) {
 
 /// The spec's grace period unless the request names one; none for pods that never ran or have finished.
 fn graceful(pod: &Object, requested: Option<i64>) -> Graceful {
-    if pod.get_str(&["spec", "nodeName"]).is_empty() || matches!(pod.get_str(&["status", "phase"]), "Failed" | "Succeeded") {
+    if pod.get_str(&["spec", "nodeName"]).is_empty()
+        || matches!(pod.get_str(&["status", "phase"]), "Failed" | "Succeeded")
+    {
         return Graceful::Seconds(0);
     }
     let wanted = requested.or_else(|| pod.get_i64(&["spec", "terminationGracePeriodSeconds"])).unwrap_or(0);

@@ -233,7 +233,8 @@ impl ServiceHooks {
             let mut own: Vec<(u16, Value, Value)> = Vec::new();
             for (i, port) in ports.iter_mut().enumerate() {
                 let wanted = u16::try_from(prepare::node_port(port)).unwrap_or(0);
-                let key = (port.get("port").cloned().unwrap_or_default(), port.get("protocol").cloned().unwrap_or_default());
+                let key =
+                    (port.get("port").cloned().unwrap_or_default(), port.get("protocol").cloned().unwrap_or_default());
                 let shared = own.iter().find(|(n, p, proto)| {
                     (wanted == *n || wanted == 0) && (*p == key.0 || wanted == *n) && *proto != key.1
                 });
@@ -277,7 +278,9 @@ impl ServiceHooks {
         let number = if wanted != 0 {
             if !range.contains(&wanted) {
                 let (first, last) = (range.start(), range.end());
-                return Err(format!("provided port is not in the valid range. The range of valid ports is {first}-{last}"));
+                return Err(format!(
+                    "provided port is not in the valid range. The range of valid ports is {first}-{last}"
+                ));
             }
             if taken.ports.contains(&wanted) {
                 return Err("provided port is already allocated".to_owned());
@@ -400,7 +403,8 @@ mod tests {
     #[test]
     fn one_node_port_serves_both_protocols() {
         let hooks = hooks();
-        let ports = json!([{"port": 53, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}, {"port": 80, "protocol": "TCP"}]);
+        let ports =
+            json!([{"port": 53, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}, {"port": 80, "protocol": "TCP"}]);
         let mut object = service(json!({"type": "NodePort", "ports": ports}));
         assert!(hooks.allocate(&mut object, None, &mut Claim::default()).is_empty());
         let numbers: Vec<i64> = prepare::ports(&object).iter().map(prepare::node_port).collect();

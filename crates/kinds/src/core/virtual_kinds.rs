@@ -9,11 +9,8 @@ use serde_json::Value;
 use crate::printer::{NAME, list, str_in, text};
 use crate::standard::Standard;
 
-static COMPONENT_STATUS: Standard = Standard {
-    columns: &[NAME, text("Status"), text("Message"), text("Error")],
-    cells,
-    ..Standard::PLAIN
-};
+static COMPONENT_STATUS: Standard =
+    Standard { columns: &[NAME, text("Status"), text("Message"), text("Error")], cells, ..Standard::PLAIN };
 
 /// `bindings`: binds a pod to a node.
 pub fn binding() -> KindRow {

@@ -24,11 +24,12 @@ pub fn row() -> KindRow {
 }
 
 fn cells(slice: &Object, now: i64) -> Vec<Value> {
-    let ports = list(slice, &["ports"]).iter().map(|port| match (port.get("port").and_then(Value::as_i64), port.get("name")) {
-        (Some(number), _) => number.to_string(),
-        (None, Some(Value::String(name))) => name.clone(),
-        _ => "*".to_owned(),
-    });
+    let ports =
+        list(slice, &["ports"]).iter().map(|port| match (port.get("port").and_then(Value::as_i64), port.get("name")) {
+            (Some(number), _) => number.to_string(),
+            (None, Some(Value::String(name))) => name.clone(),
+            _ => "*".to_owned(),
+        });
     let addresses = list(slice, &["endpoints"])
         .iter()
         .flat_map(|endpoint| endpoint.get("addresses").and_then(Value::as_array).into_iter().flatten())

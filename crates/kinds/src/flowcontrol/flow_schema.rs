@@ -12,7 +12,14 @@ static SCHEMA: Standard = Standard {
     rules: rules::flowcontrol::flow_schema::RULES,
     status: true,
     generation: true,
-    columns: &[NAME, text("PriorityLevel"), text("MatchingPrecedence"), text("DistinguisherMethod"), AGE, text("MissingPL")],
+    columns: &[
+        NAME,
+        text("PriorityLevel"),
+        text("MatchingPrecedence"),
+        text("DistinguisherMethod"),
+        AGE,
+        text("MissingPL"),
+    ],
     cells,
     ..Standard::PLAIN
 };

@@ -12,14 +12,24 @@ static LEVEL: Standard = Standard {
     rules: rules::flowcontrol::priority_level_configuration::RULES,
     status: true,
     generation: true,
-    columns: &[NAME, text("Type"), text("NominalConcurrencyShares"), text("Queues"), text("HandSize"), text("QueueLengthLimit"), AGE],
+    columns: &[
+        NAME,
+        text("Type"),
+        text("NominalConcurrencyShares"),
+        text("Queues"),
+        text("HandSize"),
+        text("QueueLengthLimit"),
+        AGE,
+    ],
     cells,
     ..Standard::PLAIN
 };
 
 /// The row.
 pub fn row() -> KindRow {
-    KindRow::new(GROUP, "v1", "PriorityLevelConfiguration", "prioritylevelconfigurations", LEVEL.main()).cluster_scoped().status(LEVEL.status_only())
+    KindRow::new(GROUP, "v1", "PriorityLevelConfiguration", "prioritylevelconfigurations", LEVEL.main())
+        .cluster_scoped()
+        .status(LEVEL.status_only())
 }
 
 fn cells(level: &Object, now: i64) -> Vec<Value> {

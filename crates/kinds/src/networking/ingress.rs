@@ -19,7 +19,10 @@ static INGRESS: Standard = Standard {
 
 /// The row.
 pub fn row() -> KindRow {
-    KindRow::new(GROUP, "v1", "Ingress", "ingresses", INGRESS.main()).short(&["ing"]).prefix("/registry/ingress").status(INGRESS.status())
+    KindRow::new(GROUP, "v1", "Ingress", "ingresses", INGRESS.main())
+        .short(&["ing"])
+        .prefix("/registry/ingress")
+        .status(INGRESS.status())
 }
 
 fn cells(ingress: &Object, now: i64) -> Vec<Value> {
@@ -44,5 +47,9 @@ fn hosts(rules: &[Value]) -> String {
         return "*".to_owned();
     }
     let shown = named.iter().take(SHOWN).copied().collect::<Vec<_>>().join(",");
-    if named.len() >= SHOWN && rules.len() > SHOWN { format!("{shown} + {} more...", rules.len() - SHOWN) } else { shown }
+    if named.len() >= SHOWN && rules.len() > SHOWN {
+        format!("{shown} + {} more...", rules.len() - SHOWN)
+    } else {
+        shown
+    }
 }

@@ -20,7 +20,9 @@ static BUDGET: Standard = Standard {
 
 /// The row.
 pub fn row() -> KindRow {
-    KindRow::new(GROUP, "v1", "PodDisruptionBudget", "poddisruptionbudgets", BUDGET.main()).short(&["pdb"]).status(BUDGET.status())
+    KindRow::new(GROUP, "v1", "PodDisruptionBudget", "poddisruptionbudgets", BUDGET.main())
+        .short(&["pdb"])
+        .status(BUDGET.status())
 }
 
 fn cells(budget: &Object, now: i64) -> Vec<Value> {

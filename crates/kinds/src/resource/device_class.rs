@@ -5,12 +5,8 @@ use registry::KindRow;
 use super::GROUP;
 use crate::standard::Standard;
 
-static CLASS: Standard = Standard {
-    rules: rules::resource::device_class::RULES,
-    generation: true,
-    return_deleted: true,
-    ..Standard::PLAIN
-};
+static CLASS: Standard =
+    Standard { rules: rules::resource::device_class::RULES, generation: true, return_deleted: true, ..Standard::PLAIN };
 
 /// The row.
 pub fn row() -> KindRow {

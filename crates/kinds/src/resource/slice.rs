@@ -12,8 +12,8 @@ static SLICE: Standard = Standard {
     rules: rules::resource::slice::RULES,
     generation: true,
     fields: &[
-    SelectableField::path("spec.nodeName", &["spec", "nodeName"]),
-    SelectableField::path("spec.driver", &["spec", "driver"]),
+        SelectableField::path("spec.nodeName", &["spec", "nodeName"]),
+        SelectableField::path("spec.driver", &["spec", "driver"]),
     ],
     columns: &[NAME, text("Node"), text("Driver"), text("Pool"), AGE],
     cells,

@@ -11,7 +11,16 @@ use crate::standard::Standard;
 static DRIVER: Standard = Standard {
     rules: rules::storage::csi_driver::RULES,
     unconditional_update: false,
-    columns: &[NAME, boolean("AttachRequired"), boolean("PodInfoOnMount"), boolean("StorageCapacity"), text("TokenRequests"), boolean("RequiresRepublish"), text("Modes"), AGE],
+    columns: &[
+        NAME,
+        boolean("AttachRequired"),
+        boolean("PodInfoOnMount"),
+        boolean("StorageCapacity"),
+        text("TokenRequests"),
+        boolean("RequiresRepublish"),
+        text("Modes"),
+        AGE,
+    ],
     cells,
     return_deleted: true,
     ..Standard::PLAIN

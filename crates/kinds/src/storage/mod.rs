@@ -14,5 +14,12 @@ const GROUP: &str = "storage.k8s.io";
 
 /// The rows of the group.
 pub fn rows() -> Vec<KindRow> {
-    vec![csi_driver::row(), csi_node::row(), csi_storage_capacity::row(), storage_class::row(), volume_attachment::row(), volume_attributes_class::row()]
+    vec![
+        csi_driver::row(),
+        csi_node::row(),
+        csi_storage_capacity::row(),
+        storage_class::row(),
+        volume_attachment::row(),
+        volume_attributes_class::row(),
+    ]
 }

@@ -10,7 +10,14 @@ use crate::standard::Standard;
 
 static CLASS: Standard = Standard {
     rules: rules::storage::storage_class::RULES,
-    columns: &[NAME, text("Provisioner"), text("ReclaimPolicy"), text("VolumeBindingMode"), text("AllowVolumeExpansion"), AGE],
+    columns: &[
+        NAME,
+        text("Provisioner"),
+        text("ReclaimPolicy"),
+        text("VolumeBindingMode"),
+        text("AllowVolumeExpansion"),
+        AGE,
+    ],
     cells,
     return_deleted: true,
     ..Standard::PLAIN

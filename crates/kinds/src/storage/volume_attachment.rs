@@ -20,7 +20,9 @@ static ATTACHMENT: Standard = Standard {
 
 /// The row.
 pub fn row() -> KindRow {
-    KindRow::new(GROUP, "v1", "VolumeAttachment", "volumeattachments", ATTACHMENT.main()).cluster_scoped().status(ATTACHMENT.status_only())
+    KindRow::new(GROUP, "v1", "VolumeAttachment", "volumeattachments", ATTACHMENT.main())
+        .cluster_scoped()
+        .status(ATTACHMENT.status_only())
 }
 
 fn cells(attachment: &Object, now: i64) -> Vec<Value> {

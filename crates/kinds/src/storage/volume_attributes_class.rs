@@ -18,7 +18,9 @@ static CLASS: Standard = Standard {
 
 /// The row.
 pub fn row() -> KindRow {
-    KindRow::new(GROUP, "v1", "VolumeAttributesClass", "volumeattributesclasses", CLASS.main()).cluster_scoped().short(&["vac"])
+    KindRow::new(GROUP, "v1", "VolumeAttributesClass", "volumeattributesclasses", CLASS.main())
+        .cluster_scoped()
+        .short(&["vac"])
 }
 
 fn cells(class: &Object, now: i64) -> Vec<Value> {

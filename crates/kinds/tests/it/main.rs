@@ -8,10 +8,8 @@ use registry::{Backing, KindRow, Verbs};
 use serde_json::Value;
 
 fn table() -> Vec<KindRow> {
-    let ranges = ServiceRanges {
-        cluster_ips: vec!["10.0.0.0/16".parse().expect("a range")],
-        node_ports: 30_000..=32_767,
-    };
+    let ranges =
+        ServiceRanges { cluster_ips: vec!["10.0.0.0/16".parse().expect("a range")], node_ports: 30_000..=32_767 };
     kinds(&Config::new(ranges))
 }
 

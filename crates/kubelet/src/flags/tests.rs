@@ -11,7 +11,15 @@ fn options(args: &[&str]) -> Result<Options, String> {
 
 #[test]
 fn flags_are_read_and_unknown_ones_refused() {
-    let read = options(&["--hostname-override=N1", "--node-labels=a=b,c=d", "--register-with-taints=k=v:NoSchedule", "--max-pods", "7", "-v", "2"]);
+    let read = options(&[
+        "--hostname-override=N1",
+        "--node-labels=a=b,c=d",
+        "--register-with-taints=k=v:NoSchedule",
+        "--max-pods",
+        "7",
+        "-v",
+        "2",
+    ]);
     let read = read.unwrap();
     assert_eq!((read.config.node_name.as_str(), read.config.max_pods, read.verbosity), ("n1", 7, 2));
     assert_eq!(read.config.node_labels.len(), 2);

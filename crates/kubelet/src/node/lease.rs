@@ -46,7 +46,11 @@ async fn renew(shared: &Shared, known: Option<Lease>, node_uid: &str) -> Result<
     };
     let exists = current.is_some();
     let mut lease = current.unwrap_or_else(|| Lease {
-        metadata: ObjectMeta { name: Some(name.clone()), namespace: Some(NAMESPACE.to_owned()), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(name.clone()),
+            namespace: Some(NAMESPACE.to_owned()),
+            ..ObjectMeta::default()
+        },
         spec: None,
     });
     if lease.metadata.owner_references.as_ref().is_none_or(Vec::is_empty) && !node_uid.is_empty() {

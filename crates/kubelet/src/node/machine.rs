@@ -27,7 +27,8 @@ impl Machine {
         let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"));
         let kib: i64 = line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse().ok()).unwrap_or(0);
-        let storage = rustix::fs::statvfs(&config.root_dir).map_or(0, |s| i64::try_from(s.f_blocks * s.f_frsize).unwrap_or(i64::MAX));
+        let storage = rustix::fs::statvfs(&config.root_dir)
+            .map_or(0, |s| i64::try_from(s.f_blocks * s.f_frsize).unwrap_or(i64::MAX));
         Self { cpus: config.cpus.unwrap_or(cpus), memory: config.memory.unwrap_or(kib * 1024), storage }
     }
 
@@ -49,14 +50,20 @@ impl Machine {
     /// a tenth of the disk).
     #[must_use]
     pub fn allocatable(&self, config: &Config) -> ResourceList {
-        let reserved = |name: &str| config.reserved.get(name).map_or(0, |t| volumes::quantity::parse(&Quantity(t.clone())).value());
-        let cpu = config.reserved.get("cpu").map_or(0, |t| volumes::quantity::parse(&Quantity(t.clone())).milli_value());
+        let reserved = |name: &str| {
+            config.reserved.get(name).map_or(0, |t| volumes::quantity::parse(&Quantity(t.clone())).value())
+        };
+        let cpu =
+            config.reserved.get("cpu").map_or(0, |t| volumes::quantity::parse(&Quantity(t.clone())).milli_value());
         let mut list = self.capacity(config);
         let mut put = |name: &str, text: String| list.insert(name.to_owned(), Quantity(text));
         let left = self.cpus * 1000 - cpu;
         put("cpu", if left % 1000 == 0 { (left / 1000).to_string() } else { format!("{left}m") });
         put("memory", format!("{}Ki", (self.memory - reserved("memory") - (100 << 20)).max(0) / 1024));
-        put("ephemeral-storage", ((self.storage - self.storage / 10 - reserved("ephemeral-storage")).max(0)).to_string());
+        put(
+            "ephemeral-storage",
+            ((self.storage - self.storage / 10 - reserved("ephemeral-storage")).max(0)).to_string(),
+        );
         list
     }
 }
@@ -86,7 +93,9 @@ pub fn info(runtime_name: &str, runtime_version: &str) -> NodeSystemInfo {
     let uname = rustix::system::uname();
     NodeSystemInfo {
         machine_id: read("/etc/machine-id"),
-        system_uuid: Some(read("/sys/class/dmi/id/product_uuid")).filter(|u| !u.is_empty()).unwrap_or_else(|| read("/etc/machine-id")),
+        system_uuid: Some(read("/sys/class/dmi/id/product_uuid"))
+            .filter(|u| !u.is_empty())
+            .unwrap_or_else(|| read("/etc/machine-id")),
         boot_id: read("/proc/sys/kernel/random/boot_id"),
         kernel_version: uname.release().to_string_lossy().into_owned(),
         os_image: pretty.to_owned(),

@@ -91,7 +91,11 @@ fn conditions(inputs: &Inputs<'_>) -> Vec<NodeCondition> {
             .iter()
             .filter(|c| !c.status)
             .map(|c| {
-                let what = if c.kind == "NetworkReady" { "container runtime network not ready" } else { "container runtime not ready" };
+                let what = if c.kind == "NetworkReady" {
+                    "container runtime network not ready"
+                } else {
+                    "container runtime not ready"
+                };
                 format!("{what}: {}=false reason:{} message:{}", c.kind, c.reason, c.message)
             })
             .collect(),
@@ -146,14 +150,20 @@ pub fn labels(config: &Config) -> BTreeMap<String, String> {
 pub fn node(config: &Config, status: NodeStatus) -> Node {
     let mut taints = config.taints.clone();
     if config.unschedulable {
-        let taint = Taint { key: "node.kubernetes.io/unschedulable".to_owned(), effect: "NoSchedule".to_owned(), ..Taint::default() };
+        let taint = Taint {
+            key: "node.kubernetes.io/unschedulable".to_owned(),
+            effect: "NoSchedule".to_owned(),
+            ..Taint::default()
+        };
         taints.push(taint);
     }
     Node {
         metadata: ObjectMeta {
             name: Some(config.node_name.clone()),
             labels: Some(labels(config)),
-            annotations: Some([("volumes.kubernetes.io/controller-managed-attach-detach".to_owned(), "true".to_owned())].into()),
+            annotations: Some(
+                [("volumes.kubernetes.io/controller-managed-attach-detach".to_owned(), "true".to_owned())].into(),
+            ),
             ..ObjectMeta::default()
         },
         spec: Some(NodeSpec {

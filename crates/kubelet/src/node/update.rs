@@ -18,7 +18,12 @@ use crate::shared::Shared;
 const UNREADY_PERIOD: Duration = Duration::from_millis(200);
 
 /// Tells the node's status until the end. `changed` rings when it should be looked at early; `uid` learns the node's.
-pub async fn keep(shared: Arc<Shared>, node: informer::Informer<Node>, changed: Arc<Notify>, uid: watch::Sender<String>) {
+pub async fn keep(
+    shared: Arc<Shared>,
+    node: informer::Informer<Node>,
+    changed: Arc<Notify>,
+    uid: watch::Sender<String>,
+) {
     register(&shared, &uid).await;
     let mut told = time::Instant::now();
     let mut last: Option<NodeStatus> = None;
@@ -135,7 +140,11 @@ async fn register(shared: &Shared, uid: &watch::Sender<String>) {
     loop {
         let status = compute(shared, &NodeStatus::default()).await;
         let wanted = status::node(&shared.config, status);
-        let result = if shared.config.register_node { client.create(&wanted).await } else { client.get("", &shared.config.node_name).await };
+        let result = if shared.config.register_node {
+            client.create(&wanted).await
+        } else {
+            client.get("", &shared.config.node_name).await
+        };
         let result = match result {
             Err(error) if error.is_already_exists() => reconcile(client, &wanted).await,
             result => result,
@@ -161,6 +170,7 @@ async fn reconcile(client: &client::Client, wanted: &Node) -> Result<Node, clien
     if missing.is_empty() {
         return Ok(current);
     }
-    let labels: serde_json::Map<String, Value> = missing.into_iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
+    let labels: serde_json::Map<String, Value> =
+        missing.into_iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
     client.patch::<Node>("", wanted.name(), &PatchKind::Merge, &json!({"metadata": {"labels": labels}})).await
 }

@@ -4,8 +4,15 @@ use crate::k8s::{Container, ContainerStatus, Pod, PodCondition, PodExt, PodStatu
 use crate::pod::observed::{Observed, SandboxNeed};
 
 /// Types of the conditions below, which nobody else may set.
-pub const OWNED: &[&str] =
-    &["PodScheduled", "Ready", "Initialized", "ContainersReady", "PodReadyToStartContainers", "PodResizePending", "PodResizeInProgress"];
+pub const OWNED: &[&str] = &[
+    "PodScheduled",
+    "Ready",
+    "Initialized",
+    "ContainersReady",
+    "PodReadyToStartContainers",
+    "PodResizePending",
+    "PodResizeInProgress",
+];
 
 /// All owned conditions of a pod, in upstream's order; `others` are those set by somebody else (readiness gates).
 #[must_use]
@@ -34,7 +41,9 @@ pub fn keep_times(conditions: &mut [PodCondition], old: &PodStatus, now: &crate:
     for condition in conditions {
         let former = old.conditions.iter().flatten().find(|c| c.type_ == condition.type_);
         condition.last_transition_time = match former {
-            Some(former) if former.status == condition.status => former.last_transition_time.clone().or_else(|| Some(now.clone())),
+            Some(former) if former.status == condition.status => {
+                former.last_transition_time.clone().or_else(|| Some(now.clone()))
+            }
             _ => Some(now.clone()),
         };
     }
@@ -65,8 +74,11 @@ fn list(names: &[&str]) -> String {
 }
 
 fn joined(first: (&str, &[&str]), second: (&str, &[&str])) -> Option<String> {
-    let parts: Vec<String> =
-        [first, second].iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| format!("{what}: {}", list(names))).collect();
+    let parts: Vec<String> = [first, second]
+        .iter()
+        .filter(|(_, names)| !names.is_empty())
+        .map(|(what, names)| format!("{what}: {}", list(names)))
+        .collect();
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
@@ -89,18 +101,24 @@ fn initialized(pod: &Pod, statuses: &[ContainerStatus], phase: &str) -> PodCondi
     let any_main_started = pod.spec().containers.iter().filter_map(|c| find(statuses, c)).any(|s| {
         let state = s.state.as_ref();
         let last = s.last_state.as_ref();
-        state.is_some_and(|st| st.running.is_some() || st.terminated.is_some()) || last.is_some_and(|l| l.terminated.is_some())
+        state.is_some_and(|st| st.running.is_some() || st.terminated.is_some())
+            || last.is_some_and(|l| l.terminated.is_some())
     });
-    let message = joined(("containers with unknown status", &unknown), ("containers with incomplete status", &incomplete));
+    let message =
+        joined(("containers with unknown status", &unknown), ("containers with incomplete status", &incomplete));
     match message {
-        Some(message) if !any_main_started => condition("Initialized", false, Some("ContainersNotInitialized"), Some(message)),
+        Some(message) if !any_main_started => {
+            condition("Initialized", false, Some("ContainersNotInitialized"), Some(message))
+        }
         _ => condition("Initialized", true, None, None),
     }
 }
 
 fn containers_ready(pod: &Pod, statuses: &[ContainerStatus], phase: &str, kind: &str) -> PodCondition {
     let (mut unknown, mut unready) = (Vec::new(), Vec::new());
-    for container in pod.all_containers().filter(|c| is_sidecar(c) || pod.spec().containers.iter().any(|m| m.name == c.name)) {
+    for container in
+        pod.all_containers().filter(|c| is_sidecar(c) || pod.spec().containers.iter().any(|m| m.name == c.name))
+    {
         match find(statuses, container) {
             None => unknown.push(container.name.as_str()),
             Some(status) if !status.ready => unready.push(container.name.as_str()),

@@ -47,7 +47,10 @@ impl Observed {
 
     /// Containers that run, or may run.
     pub fn running(&self) -> impl Iterator<Item = &ContainerStatus> {
-        self.containers.iter().filter(|c| matches!(c.state, ContainerState::Running | ContainerState::Unknown)).map(|c| &**c)
+        self.containers
+            .iter()
+            .filter(|c| matches!(c.state, ContainerState::Running | ContainerState::Unknown))
+            .map(|c| &**c)
     }
 
     /// The sandbox that serves the pod now.

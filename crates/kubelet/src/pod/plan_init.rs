@@ -87,7 +87,13 @@ struct Place {
     passed: bool,
 }
 
-fn running_sidecar(out: &mut InitPlan, container: &Container, status: &ContainerStatus, place: Place, probes: &dyn ProbeResults) {
+fn running_sidecar(
+    out: &mut InitPlan,
+    container: &Container,
+    status: &ContainerStatus,
+    place: Place,
+    probes: &dyn ProbeResults,
+) {
     let name = &container.name;
     if container.startup_probe.is_some() {
         match probes.startup(&status.id) {

@@ -20,8 +20,13 @@ pub fn class(pod: &Pod) -> &'static str {
 
 fn compute(pod: &Pod) -> &'static str {
     let of_pod = pod.spec().resources.as_ref();
-    let pod_level = of_pod.is_some_and(|r| !counted(r.limits.as_ref()).is_empty() || !counted(r.requests.as_ref()).is_empty());
-    let all: Vec<_> = if pod_level { of_pod.into_iter().map(Some).collect() } else { pod.all_containers().map(|c| c.resources.as_ref()).collect() };
+    let pod_level =
+        of_pod.is_some_and(|r| !counted(r.limits.as_ref()).is_empty() || !counted(r.requests.as_ref()).is_empty());
+    let all: Vec<_> = if pod_level {
+        of_pod.into_iter().map(Some).collect()
+    } else {
+        pod.all_containers().map(|c| c.resources.as_ref()).collect()
+    };
     let (mut any, mut guaranteed) = (false, true);
     for resources in all {
         let limits = resources.and_then(|r| r.limits.as_ref());

@@ -7,8 +7,8 @@ use volumes::quantity::{ResourceList, milli, value};
 
 use crate::k8s::core::{ContainerUser, HostIP, LinuxContainerUser, PodIP, ResourceRequirements, VolumeMountStatus};
 use crate::k8s::{
-    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Kind, Pod, PodExt,
-    PodStatus, Quantity, ephemeral_as_container, is_sidecar, seconds, time,
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+    Kind, Pod, PodExt, PodStatus, Quantity, ephemeral_as_container, is_sidecar, seconds, time,
 };
 use crate::pod::observed::{Observed, restart_count};
 use crate::pod::plan::ProbeResults;
@@ -126,7 +126,8 @@ fn addresses(inputs: &Inputs<'_>, status: &mut PodStatus) {
     let mut ips: Vec<String> = if inputs.pod.host_network() {
         inputs.host_ips.to_vec()
     } else {
-        let current = inputs.observed.sandboxes.first().map(|s| s.network.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let current =
+            inputs.observed.sandboxes.first().map(|s| s.network.iter().map(ToString::to_string).collect::<Vec<_>>());
         current.unwrap_or_default()
     };
     if ips.is_empty() {
@@ -147,7 +148,12 @@ enum ListKind {
     Ephemeral,
 }
 
-fn list(inputs: &Inputs<'_>, containers: &[Container], old: Option<&[ContainerStatus]>, kind: ListKind) -> Vec<ContainerStatus> {
+fn list(
+    inputs: &Inputs<'_>,
+    containers: &[Container],
+    old: Option<&[ContainerStatus]>,
+    kind: ListKind,
+) -> Vec<ContainerStatus> {
     let old = old.unwrap_or_default();
     let mut out: Vec<ContainerStatus> =
         containers.iter().map(|c| one(inputs, c, old.iter().find(|s| s.name == c.name), kind)).collect();
@@ -179,8 +185,15 @@ fn one(inputs: &Inputs<'_>, container: &Container, old: Option<&ContainerStatus>
 }
 
 /// A container the runtime does not know (yet, or any more).
-fn absent(inputs: &Inputs<'_>, container: &Container, old: Option<&ContainerStatus>, kind: ListKind) -> ContainerStatus {
-    let reason = if kind == ListKind::Main && !inputs.pod.init_containers().is_empty() || kind == ListKind::Init && inputs.pod.init_containers().len() > 0 {
+fn absent(
+    inputs: &Inputs<'_>,
+    container: &Container,
+    old: Option<&ContainerStatus>,
+    kind: ListKind,
+) -> ContainerStatus {
+    let reason = if kind == ListKind::Main && !inputs.pod.init_containers().is_empty()
+        || kind == ListKind::Init && inputs.pod.init_containers().len() > 0
+    {
         "PodInitializing"
     } else {
         "ContainerCreating"
@@ -200,7 +213,8 @@ fn absent(inputs: &Inputs<'_>, container: &Container, old: Option<&ContainerStat
     }
     status.restart_count = old.restart_count;
     status.last_state.clone_from(&old.last_state);
-    let lost = state.is_some_and(|s| s.running.is_some()) && old.last_state.as_ref().is_none_or(|l| l.terminated.is_none());
+    let lost =
+        state.is_some_and(|s| s.running.is_some()) && old.last_state.as_ref().is_none_or(|l| l.terminated.is_none());
     if lost {
         let message = "The container could not be located when the pod was deleted.  The container used to be Running";
         status.last_state = Some(lost_state(message));
@@ -235,7 +249,8 @@ fn convert(
     run: &node_api::ContainerStatus,
     old: Option<&ContainerStatus>,
 ) -> ContainerStatus {
-    let image = if run.image.user_specified_image.is_empty() { &run.image.image } else { &run.image.user_specified_image };
+    let image =
+        if run.image.user_specified_image.is_empty() { &run.image.image } else { &run.image.user_specified_image };
     let requests = container.resources.as_ref().and_then(|r| r.requests.clone());
     ContainerStatus {
         name: container.name.clone(),
@@ -313,7 +328,9 @@ fn state_of(inputs: &Inputs<'_>, run: &node_api::ContainerStatus, old: Option<&C
         State::Unknown if old.and_then(|o| o.state.as_ref()).is_some_and(|s| s.running.is_some()) => {
             lost_state("The container could not be located when the pod was terminated")
         }
-        State::Created | State::Unknown => ContainerState { waiting: Some(ContainerStateWaiting::default()), ..ContainerState::default() },
+        State::Created | State::Unknown => {
+            ContainerState { waiting: Some(ContainerStateWaiting::default()), ..ContainerState::default() }
+        }
     }
 }
 
@@ -366,7 +383,13 @@ fn waiting(inputs: &Inputs<'_>, container: &Container, status: &mut ContainerSta
     status.state = Some(waiting_state(reason, message));
 }
 
-fn flags(inputs: &Inputs<'_>, container: &Container, status: &mut ContainerStatus, old: Option<&ContainerStatus>, kind: ListKind) {
+fn flags(
+    inputs: &Inputs<'_>,
+    container: &Container,
+    status: &mut ContainerStatus,
+    old: Option<&ContainerStatus>,
+    kind: ListKind,
+) {
     let same = |o: &&ContainerStatus| o.container_id.is_some() && o.container_id == status.container_id;
     let old = old.filter(same);
     let running = status.state.as_ref().is_some_and(|s| s.running.is_some());

@@ -50,11 +50,21 @@ async fn call(ip: &str, port: u16, service: &str) -> Result<u64, String> {
         let trailers = collected.trailers().cloned();
         let code = trailers.as_ref().and_then(|t| t.get("grpc-status")).or_else(|| head.headers.get("grpc-status"));
         match code.and_then(|c| c.to_str().ok()) {
-            Some("0") => status(&collected.to_bytes()).ok_or_else(|| "error: health rpc probe failed: malformed answer".to_owned()),
-            Some("12") => Err("error: this server does not implement the grpc health protocol (grpc.health.v1.Health)".to_owned()),
+            Some("0") => status(&collected.to_bytes())
+                .ok_or_else(|| "error: health rpc probe failed: malformed answer".to_owned()),
+            Some("12") => {
+                Err("error: this server does not implement the grpc health protocol (grpc.health.v1.Health)".to_owned())
+            }
             code => {
-                let text = trailers.as_ref().and_then(|t| t.get("grpc-message")).and_then(|m| m.to_str().ok()).unwrap_or_default();
-                Err(format!("error: health rpc probe failed: rpc error: code = {} desc = {text}", code.unwrap_or("unknown")))
+                let text = trailers
+                    .as_ref()
+                    .and_then(|t| t.get("grpc-message"))
+                    .and_then(|m| m.to_str().ok())
+                    .unwrap_or_default();
+                Err(format!(
+                    "error: health rpc probe failed: rpc error: code = {} desc = {text}",
+                    code.unwrap_or("unknown")
+                ))
             }
         }
     };

@@ -172,7 +172,8 @@ impl Probes {
         rt::time::sleep(delay.saturating_sub(since)).await;
         let mut ticks = rt::time::interval(Duration::from_secs(positive(probe.period_seconds, 10).max(1)));
         ticks.set_missed_tick_behavior(rt::time::MissedTickBehavior::Delay);
-        let (needed_ok, needed_bad) = (positive(probe.success_threshold, 1).max(1), positive(probe.failure_threshold, 3).max(1));
+        let (needed_ok, needed_bad) =
+            (positive(probe.success_threshold, 1).max(1), positive(probe.failure_threshold, 3).max(1));
         let (mut last, mut run) = (None, 0u64);
         loop {
             ticks.tick().await;

@@ -84,7 +84,11 @@ impl Runner {
             let port = u16::try_from(call.port).unwrap_or(0);
             return grpc::check(&target.ip, port, call.service.as_deref().unwrap_or_default(), timeout).await;
         }
-        Outcome::Error(format!("missing probe handler for {}:{}", target.pod.metadata.name.as_deref().unwrap_or_default(), target.container.name))
+        Outcome::Error(format!(
+            "missing probe handler for {}:{}",
+            target.pod.metadata.name.as_deref().unwrap_or_default(),
+            target.container.name
+        ))
     }
 
     async fn exec(&self, id: &str, command: &[String], timeout: Duration) -> Outcome {
@@ -96,9 +100,11 @@ impl Runner {
                 let text = String::from_utf8_lossy(&output).into_owned();
                 if done.exit_code == 0 { Outcome::Success } else { Outcome::Failure(text) }
             }
-            Err(node_api::Error::DeadlineExceeded(_)) => {
-                Outcome::Failure(format!("command timed out: {:?} timed out after {}s", command.join(" "), timeout.as_secs()))
-            }
+            Err(node_api::Error::DeadlineExceeded(_)) => Outcome::Failure(format!(
+                "command timed out: {:?} timed out after {}s",
+                command.join(" "),
+                timeout.as_secs()
+            )),
             Err(error) if error.is_not_found() => Outcome::Error(error.chain()),
             Err(error) => Outcome::Failure(error.chain()),
         }

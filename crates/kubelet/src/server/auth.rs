@@ -84,7 +84,14 @@ impl Auth {
     ///
     /// # Errors
     /// 401 or 403 with upstream's words.
-    pub async fn check(&self, shared: &Shared, method: &Method, path: &str, bearer: Option<&str>, connection: &ConnInfo) -> Result<User, Refusal> {
+    pub async fn check(
+        &self,
+        shared: &Shared,
+        method: &Method,
+        path: &str,
+        bearer: Option<&str>,
+        connection: &ConnInfo,
+    ) -> Result<User, Refusal> {
         let user = self.user(shared, bearer, connection).await?;
         if !shared.config.server.auth.webhook_authorization {
             return Ok(user);
@@ -105,7 +112,11 @@ impl Auth {
         }
         Err((
             StatusCode::FORBIDDEN,
-            format!("Forbidden (user={}, verb={verb}, resource=nodes, subresource(s)=[{}])", user.name, parts.join(" ")),
+            format!(
+                "Forbidden (user={}, verb={verb}, resource=nodes, subresource(s)=[{}])",
+                user.name,
+                parts.join(" ")
+            ),
         ))
     }
 
@@ -122,7 +133,11 @@ impl Auth {
             return self.from_token(shared, token).await?.ok_or_else(unauthorized);
         }
         if auth.anonymous {
-            return Ok(User { name: "system:anonymous".to_owned(), groups: vec!["system:unauthenticated".to_owned()], uid: String::new() });
+            return Ok(User {
+                name: "system:anonymous".to_owned(),
+                groups: vec!["system:unauthenticated".to_owned()],
+                uid: String::new(),
+            });
         }
         Err(unauthorized())
     }
@@ -212,7 +227,8 @@ fn from_certificate(der: &[u8]) -> Option<User> {
     let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
     let subject = certificate.subject();
     let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
-    let mut groups: Vec<String> = subject.iter_organization().filter_map(|o| o.as_str().ok().map(str::to_owned)).collect();
+    let mut groups: Vec<String> =
+        subject.iter_organization().filter_map(|o| o.as_str().ok().map(str::to_owned)).collect();
     groups.push("system:authenticated".to_owned());
     Some(User { name, groups, uid: String::new() })
 }

@@ -66,7 +66,12 @@ pub async fn container(
     let id = id.rsplit_once("://").map_or(id.as_str(), |(_, id)| id).to_owned();
     let path = match shared.runtime.container_status(&id).await {
         Ok(status) => PathBuf::from(status.log_path),
-        Err(error) => return text(StatusCode::INTERNAL_SERVER_ERROR, format!("unable to retrieve container logs for {id}: {}", error.chain())),
+        Err(error) => {
+            return text(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("unable to retrieve container logs for {id}: {}", error.chain()),
+            );
+        }
     };
     send(shared, changes, path, options, id)
 }
@@ -108,7 +113,13 @@ fn container_id(status: Option<&PodStatus>, pod: &str, name: &str, previous: boo
     }
 }
 
-fn send(shared: &Arc<Shared>, changes: &Arc<watch::Sender<u64>>, path: PathBuf, options: Options, id: String) -> Response<Body> {
+fn send(
+    shared: &Arc<Shared>,
+    changes: &Arc<watch::Sender<u64>>,
+    path: PathBuf,
+    options: Options,
+    id: String,
+) -> Response<Body> {
     let (out, body) = wire::channel(crate::streaming::DEPTH);
     let (runtime, changed) = (shared.runtime.clone(), changes.subscribe());
     rt::spawn("container log", async move {
@@ -118,12 +129,15 @@ fn send(shared: &Arc<Shared>, changes: &Arc<watch::Sender<u64>>, path: PathBuf, 
         };
         let result = logs::send(path.clone(), options, out.clone(), running, changed).await;
         if let Err(error) = result {
-            let message = format!("failed to try resolving symlinks in path {:?}: {error}\n", path.display().to_string());
+            let message =
+                format!("failed to try resolving symlinks in path {:?}: {error}\n", path.display().to_string());
             let _ = out.send(message.into()).await;
         }
     });
     let mut response = Response::new(body);
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 
@@ -144,13 +158,16 @@ pub fn host(rest: &[&str]) -> Response<Body> {
         let mut lines: Vec<String> = names
             .map(|e| {
                 let slash = if e.path().is_dir() { "/" } else { "" };
-                let name = e.file_name().to_string_lossy().replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
+                let name =
+                    e.file_name().to_string_lossy().replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
                 format!("<a href=\"{name}{slash}\">{name}{slash}</a>\n")
             })
             .collect();
         lines.sort();
         let mut response = text(StatusCode::OK, format!("<pre>\n{}</pre>\n", lines.concat()));
-        response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/html; charset=utf-8"));
+        response
+            .headers_mut()
+            .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/html; charset=utf-8"));
         return response;
     }
     match std::fs::read(&real) {

@@ -73,10 +73,25 @@ pub async fn resource(shared: &Arc<Shared>) -> String {
     let seconds = |nanos: u64| nanos as f64 / 1e9;
     type Row = (String, f64, i64);
     let mut tables: Vec<(&str, &str, &str, Vec<Row>)> = vec![
-        ("container_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed by the container in core-seconds", Vec::new()),
+        (
+            "container_cpu_usage_seconds_total",
+            "counter",
+            "Cumulative cpu time consumed by the container in core-seconds",
+            Vec::new(),
+        ),
         ("container_memory_working_set_bytes", "gauge", "Current working set of the container in bytes", Vec::new()),
-        ("container_start_time_seconds", "gauge", "Start time of the container since unix epoch in seconds", Vec::new()),
-        ("pod_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed by the pod in core-seconds", Vec::new()),
+        (
+            "container_start_time_seconds",
+            "gauge",
+            "Start time of the container since unix epoch in seconds",
+            Vec::new(),
+        ),
+        (
+            "pod_cpu_usage_seconds_total",
+            "counter",
+            "Cumulative cpu time consumed by the pod in core-seconds",
+            Vec::new(),
+        ),
         ("pod_memory_working_set_bytes", "gauge", "Current working set of the pod in bytes", Vec::new()),
     ];
     for pod in &stats {
@@ -100,8 +115,18 @@ pub async fn resource(shared: &Arc<Shared>) -> String {
             let _ = writeln!(out, "{name}{{{labels}}} {value}{at}");
         }
     }
-    head(&mut out, "node_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed by the node in core-seconds");
-    let _ = writeln!(out, "node_cpu_usage_seconds_total {} {}", seconds(cpu.usage_core_nano_seconds), millis(cpu.timestamp));
+    head(
+        &mut out,
+        "node_cpu_usage_seconds_total",
+        "counter",
+        "Cumulative cpu time consumed by the node in core-seconds",
+    );
+    let _ = writeln!(
+        out,
+        "node_cpu_usage_seconds_total {} {}",
+        seconds(cpu.usage_core_nano_seconds),
+        millis(cpu.timestamp)
+    );
     head(&mut out, "node_memory_working_set_bytes", "gauge", "Current working set of the node in bytes");
     let _ = writeln!(out, "node_memory_working_set_bytes {} {}", memory.working_set_bytes, millis(memory.timestamp));
     for name in ["resource_scrape_error", "scrape_error"] {
@@ -120,7 +145,8 @@ pub async fn cadvisor(shared: &Arc<Shared>) -> String {
     let _ = writeln!(out, "machine_memory_bytes {}", shared.machine.memory);
     let all = shared.runtime.list_container_stats(&ContainerFilter::default()).await.unwrap_or_default();
     let list = newest(&all);
-    let label = |c: &node_api::ContainerStats, key: &str| quoted(c.labels.get(key).map(String::as_str).unwrap_or_default());
+    let label =
+        |c: &node_api::ContainerStats, key: &str| quoted(c.labels.get(key).map(String::as_str).unwrap_or_default());
     let labels = |c: &node_api::ContainerStats| {
         use crate::pod::labels::{CONTAINER_NAME, POD_NAME, POD_NAMESPACE};
         format!(
@@ -133,13 +159,23 @@ pub async fn cadvisor(shared: &Arc<Shared>) -> String {
     };
     head(&mut out, "container_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed in seconds.");
     for c in &list {
-        let _ = writeln!(out, "container_cpu_usage_seconds_total{{{},cpu=\"total\"}} {}", labels(c), c.cpu.usage_core_nano_seconds as f64 / 1e9);
+        let _ = writeln!(
+            out,
+            "container_cpu_usage_seconds_total{{{},cpu=\"total\"}} {}",
+            labels(c),
+            c.cpu.usage_core_nano_seconds as f64 / 1e9
+        );
     }
     head(&mut out, "container_memory_working_set_bytes", "gauge", "Current working set in bytes.");
     for c in &list {
         let _ = writeln!(out, "container_memory_working_set_bytes{{{}}} {}", labels(c), c.memory.working_set_bytes);
     }
-    head(&mut out, "container_memory_usage_bytes", "gauge", "Current memory usage in bytes, including all memory regardless of when it was accessed");
+    head(
+        &mut out,
+        "container_memory_usage_bytes",
+        "gauge",
+        "Current memory usage in bytes, including all memory regardless of when it was accessed",
+    );
     for c in &list {
         let _ = writeln!(out, "container_memory_usage_bytes{{{}}} {}", labels(c), c.memory.usage_bytes);
     }

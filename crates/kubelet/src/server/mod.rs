@@ -54,7 +54,7 @@ pub async fn start(shared: Arc<Shared>, changes: Arc<watch::Sender<u64>>) -> Res
                 certificate: config.certificate.clone(),
                 key: config.key.clone(),
                 request_client_certificate: !config.client_ca.is_empty(),
-            ..wire::TlsSource::default()
+                ..wire::TlsSource::default()
             };
             Some(TlsConfig::new(&source).map_err(Error::Tls)?)
         };
@@ -71,7 +71,12 @@ pub async fn start(shared: Arc<Shared>, changes: Arc<watch::Sender<u64>>) -> Res
     Ok(())
 }
 
-async fn listen(address: SocketAddr, tls: Option<TlsConfig>, service: Arc<dyn Service>, shared: &Shared) -> Result<(), Error> {
+async fn listen(
+    address: SocketAddr,
+    tls: Option<TlsConfig>,
+    service: Arc<dyn Service>,
+    shared: &Shared,
+) -> Result<(), Error> {
     let bound = wire::bind(address, tls).await.map_err(|source| Error::Bind { address, source })?;
     rt::spawn("kubelet server", wire::serve(bound, service, shared.shutdown.clone()));
     Ok(())
@@ -93,7 +98,8 @@ struct Health;
 impl Service for Guarded {
     async fn call(&self, request: Request<Body>, connection: Arc<ConnInfo>) -> Response<Body> {
         let bearer = request.headers().get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-        let bearer = bearer.and_then(|v| v.strip_prefix("Bearer ")).map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned);
+        let bearer =
+            bearer.and_then(|v| v.strip_prefix("Bearer ")).map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned);
         let bearer = bearer.or_else(|| process::bearer_from_protocol(request.headers()));
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let checked = self.0.auth.check(&self.0.shared, &method, &path, bearer.as_deref(), &connection).await;
@@ -198,7 +204,9 @@ impl Server {
             ["pods"] => json(&self.pods()),
             ["runningpods"] => json(&self.running_pods().await),
             ["configz"] => json(&self.configz()),
-            ["spec"] => json(&json!({"num_cores": self.shared.machine.cpus, "memory_capacity": self.shared.machine.memory})),
+            ["spec"] => {
+                json(&json!({"num_cores": self.shared.machine.cpus, "memory_capacity": self.shared.machine.memory}))
+            }
             ["stats", "summary"] => json(&stats::summary(&self.shared, &self.usage).await),
             ["metrics"] => metrics_text(metrics::kubelet(&self.shared)),
             ["metrics", "resource"] => metrics_text(metrics::resource(&self.shared).await),
@@ -208,7 +216,9 @@ impl Server {
                 logs::container(&self.shared, &self.changes, (namespace, pod, container), &query).await
             }
             ["logs", rest @ ..] => logs::host(rest),
-            ["exec", namespace, pod, container] => self.process(request, process::Verb::Exec, namespace, pod, None, container, &query).await,
+            ["exec", namespace, pod, container] => {
+                self.process(request, process::Verb::Exec, namespace, pod, None, container, &query).await
+            }
             ["exec", namespace, pod, uid, container] => {
                 self.process(request, process::Verb::Exec, namespace, pod, Some(uid), container, &query).await
             }
@@ -219,7 +229,9 @@ impl Server {
                 self.process(request, process::Verb::Attach, namespace, pod, Some(uid), container, &query).await
             }
             ["run", namespace, pod, container] => self.run_command(namespace, pod, None, container, &query).await,
-            ["run", namespace, pod, uid, container] => self.run_command(namespace, pod, Some(uid), container, &query).await,
+            ["run", namespace, pod, uid, container] => {
+                self.run_command(namespace, pod, Some(uid), container, &query).await
+            }
             ["portForward", namespace, pod] => self.port_forward(request, namespace, pod, None, &query).await,
             ["portForward", namespace, pod, uid] => self.port_forward(request, namespace, pod, Some(uid), &query).await,
             _ => not_found(),
@@ -241,13 +253,16 @@ impl Server {
 
     /// Pods as the runtime knows them.
     async fn running_pods(&self) -> Value {
-        let sandboxes = self.shared.runtime.list_pod_sandboxes(&node_api::PodSandboxFilter::default()).await.unwrap_or_default();
-        let containers = self.shared.runtime.list_containers(&node_api::ContainerFilter::default()).await.unwrap_or_default();
+        let sandboxes =
+            self.shared.runtime.list_pod_sandboxes(&node_api::PodSandboxFilter::default()).await.unwrap_or_default();
+        let containers =
+            self.shared.runtime.list_containers(&node_api::ContainerFilter::default()).await.unwrap_or_default();
         let items: Vec<Value> = sandboxes
             .iter()
             .map(|sandbox| {
                 let own = containers.iter().filter(|c| c.pod_sandbox_id == sandbox.id);
-                let list: Vec<Value> = own.map(|c| json!({"name": c.metadata.name, "image": c.image.image, "resources": {}})).collect();
+                let list: Vec<Value> =
+                    own.map(|c| json!({"name": c.metadata.name, "image": c.image.image, "resources": {}})).collect();
                 let meta = &sandbox.metadata;
                 json!({"metadata": {"name": meta.name, "namespace": meta.namespace, "uid": meta.uid},
                     "spec": {"containers": list}, "status": {}})
@@ -288,7 +303,13 @@ impl Server {
     }
 
     /// A container of a pod: its handle and the id of its newest run.
-    fn container(&self, namespace: &str, pod: &str, uid: Option<&str>, container: &str) -> Result<String, Response<Body>> {
+    fn container(
+        &self,
+        namespace: &str,
+        pod: &str,
+        uid: Option<&str>,
+        container: &str,
+    ) -> Result<String, Response<Body>> {
         let missing = |what: String| text(StatusCode::NOT_FOUND, what);
         let handle = self.shared.find(namespace, pod, uid).ok_or_else(|| missing("pod does not exist".to_owned()))?;
         let observed = handle.view.lock().observed.clone();

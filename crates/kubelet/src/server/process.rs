@@ -38,13 +38,18 @@ fn values(headers: &HeaderMap, name: &str) -> Vec<String> {
 fn negotiate(headers: &HeaderMap, spdy: &[&str], websocket: &[&str]) -> Result<Upgrade, Response<Body>> {
     let wanted = values(headers, "upgrade");
     if wanted.iter().any(|u| u.eq_ignore_ascii_case("websocket")) {
-        let key = headers.get("sec-websocket-key").and_then(|k| k.to_str().ok()).ok_or_else(|| bad("missing Sec-WebSocket-Key"))?;
+        let key = headers
+            .get("sec-websocket-key")
+            .and_then(|k| k.to_str().ok())
+            .ok_or_else(|| bad("missing Sec-WebSocket-Key"))?;
         let offered = values(headers, "sec-websocket-protocol");
         let chosen = offered.iter().find(|p| websocket.contains(&p.as_str()));
         return match chosen {
             Some(chosen) => Ok(Upgrade::WebSocket(chosen.clone(), accept(key))),
             // Without a protocol the first, unnamed one is meant.
-            None if offered.is_empty() && websocket.contains(&"channel.k8s.io") => Ok(Upgrade::WebSocket(String::new(), accept(key))),
+            None if offered.is_empty() && websocket.contains(&"channel.k8s.io") => {
+                Ok(Upgrade::WebSocket(String::new(), accept(key)))
+            }
             None => Err(text(StatusCode::FORBIDDEN, format!("unable to upgrade: none of {offered:?} is supported"))),
         };
     }
@@ -56,7 +61,9 @@ fn negotiate(headers: &HeaderMap, spdy: &[&str], websocket: &[&str]) -> Result<U
         if offered.is_empty() {
             return Ok(Upgrade::Spdy(String::new()));
         }
-        let text_of = format!("unable to upgrade: unable to negotiate protocol: client supports {offered:?}, server accepts {spdy:?}");
+        let text_of = format!(
+            "unable to upgrade: unable to negotiate protocol: client supports {offered:?}, server accepts {spdy:?}"
+        );
         return Err(text(StatusCode::FORBIDDEN, text_of));
     }
     Err(bad(format!("unable to upgrade: missing upgrade headers in request: {wanted:?}")))
@@ -114,7 +121,9 @@ impl Server {
             Ok(upgrade) => upgrade,
             Err(refusal) => return refusal,
         };
-        let Some(pending) = wire::upgrade(&mut request) else { return bad("unable to upgrade: this connection cannot be") };
+        let Some(pending) = wire::upgrade(&mut request) else {
+            return bad("unable to upgrade: this connection cannot be");
+        };
         let response = switching(&upgrade);
         let (runtime, cmd) = (self.shared.runtime.clone(), query.all("command"));
         rt::spawn("exec", async move {
@@ -145,7 +154,9 @@ impl Server {
             };
             match (pending.await, upgrade) {
                 (Ok(io), Upgrade::Spdy(protocol)) => remote::over_spdy(io, &protocol, wanted, process).await,
-                (Ok(io), Upgrade::WebSocket(protocol, _)) => remote::over_websocket(io, &protocol, wanted, process).await,
+                (Ok(io), Upgrade::WebSocket(protocol, _)) => {
+                    remote::over_websocket(io, &protocol, wanted, process).await
+                }
                 (Err(error), _) => tracing::debug!(error = %error, "upgrade failed"),
             }
         });
@@ -153,7 +164,14 @@ impl Server {
     }
 
     /// Runs a command without streams and answers with its output.
-    pub(super) async fn run_command(&self, namespace: &str, pod: &str, uid: Option<&str>, container: &str, query: &Query) -> Response<Body> {
+    pub(super) async fn run_command(
+        &self,
+        namespace: &str,
+        pod: &str,
+        uid: Option<&str>,
+        container: &str,
+        query: &Query,
+    ) -> Response<Body> {
         let id = match self.container(namespace, pod, uid, container) {
             Ok(id) => id,
             Err(refusal) => return refusal,
@@ -192,12 +210,15 @@ impl Server {
             Err(refusal) => return refusal,
         };
         let lists = query.all("port").into_iter().chain(query.all("ports"));
-        let ports: Vec<u16> = lists.flat_map(|p| p.split(',').filter_map(|p| p.parse().ok()).collect::<Vec<_>>()).collect();
+        let ports: Vec<u16> =
+            lists.flat_map(|p| p.split(',').filter_map(|p| p.parse().ok()).collect::<Vec<_>>()).collect();
         let channels = matches!(&upgrade, Upgrade::WebSocket(p, _) if p != port_forward::TUNNEL_PROTOCOL);
         if channels && ports.is_empty() {
             return bad("query parameter \"port\" is required");
         }
-        let Some(pending) = wire::upgrade(&mut request) else { return bad("unable to upgrade: this connection cannot be") };
+        let Some(pending) = wire::upgrade(&mut request) else {
+            return bad("unable to upgrade: this connection cannot be");
+        };
         let response = switching(&upgrade);
         let target = port_forward::Target { runtime: self.shared.runtime.clone(), sandbox, pod: handle.uid.clone() };
         rt::spawn("port forward", async move {
@@ -206,7 +227,9 @@ impl Server {
                 (Ok(io), Upgrade::WebSocket(protocol, _)) if protocol == port_forward::TUNNEL_PROTOCOL => {
                     port_forward::over_spdy(tunnel::Tunnel::server(io).await, target).await;
                 }
-                (Ok(io), Upgrade::WebSocket(protocol, _)) => port_forward::over_websocket(io, &protocol, &ports, target).await,
+                (Ok(io), Upgrade::WebSocket(protocol, _)) => {
+                    port_forward::over_websocket(io, &protocol, &ports, target).await
+                }
                 (Err(error), _) => tracing::debug!(error = %error, "upgrade failed"),
             }
         });

@@ -25,7 +25,11 @@ impl Usage {
             return last;
         }
         let used = now.usage_core_nano_seconds.saturating_sub(before.usage_core_nano_seconds);
-        let rate = if before.timestamp == 0 || elapsed == 0 { 0 } else { (u128::from(used) * 1_000_000_000 / u128::from(elapsed)) as u64 };
+        let rate = if before.timestamp == 0 || elapsed == 0 {
+            0
+        } else {
+            (u128::from(used) * 1_000_000_000 / u128::from(elapsed)) as u64
+        };
         samples.insert(key.to_owned(), (now, rate));
         rate
     }
@@ -116,7 +120,8 @@ pub async fn summary(shared: &Arc<Shared>, usage: &Usage) -> Value {
     let (node_cpu, node_memory) = node_usage();
     let fs = local_filesystem(&shared.config.root_dir);
     let boot = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-    let boot: i64 = boot.lines().find_map(|l| l.strip_prefix("btime ")).and_then(|t| t.trim().parse().ok()).unwrap_or(0);
+    let boot: i64 =
+        boot.lines().find_map(|l| l.strip_prefix("btime ")).and_then(|t| t.trim().parse().ok()).unwrap_or(0);
     let image_fs = images.first().map_or_else(|| filesystem(&fs), filesystem);
     json!({
         "node": {

@@ -18,7 +18,11 @@ pub type Pods = BTreeMap<String, Arc<Pod>>;
 /// Reads a directory now and whenever it changes, until told to stop.
 pub async fn follow(path: PathBuf, node_name: String, out: watch::Sender<Pods>, shutdown: Shutdown) {
     let notices = Inotify::init().and_then(|inotify| {
-        let mask = WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO | WatchMask::MOVED_FROM | WatchMask::DELETE | WatchMask::ATTRIB;
+        let mask = WatchMask::CLOSE_WRITE
+            | WatchMask::MOVED_TO
+            | WatchMask::MOVED_FROM
+            | WatchMask::DELETE
+            | WatchMask::ATTRIB;
         inotify.watches().add(&path, mask)?;
         inotify.into_event_stream([0u8; 4096])
     });
@@ -53,7 +57,8 @@ pub fn read(path: &Path, node_name: &str) -> Pods {
         if file.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.')) {
             continue;
         }
-        match std::fs::read_to_string(&file).map_err(|e| e.to_string()).and_then(|text| decode(&text, &file, node_name)) {
+        match std::fs::read_to_string(&file).map_err(|e| e.to_string()).and_then(|text| decode(&text, &file, node_name))
+        {
             Ok(pod) => {
                 pods.insert(pod.metadata.uid.clone().unwrap_or_default(), Arc::new(pod));
             }
@@ -87,12 +92,18 @@ pub fn decode(text: &str, file: &Path, node_name: &str) -> Result<Pod, String> {
     annotations.insert("kubernetes.io/config.seen".to_owned(), rt::time::now().to_string());
     let spec = pod.spec.get_or_insert_default();
     spec.node_name = Some(node_name.to_owned());
-    if spec.service_account_name.is_some() || spec.volumes.iter().flatten().any(|v| v.config_map.is_some() || v.secret.is_some()) {
+    if spec.service_account_name.is_some()
+        || spec.volumes.iter().flatten().any(|v| v.config_map.is_some() || v.secret.is_some())
+    {
         return Err("a static pod cannot refer to API objects".to_owned());
     }
     let tolerations = spec.tolerations.get_or_insert_default();
     if tolerations.is_empty() {
-        tolerations.push(Toleration { operator: Some("Exists".to_owned()), effect: Some("NoExecute".to_owned()), ..Toleration::default() });
+        tolerations.push(Toleration {
+            operator: Some("Exists".to_owned()),
+            effect: Some("NoExecute".to_owned()),
+            ..Toleration::default()
+        });
     }
     defaults(&mut pod);
     Ok(pod)
@@ -110,7 +121,10 @@ fn defaults(pod: &mut Pod) {
     for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
         container.termination_message_path.get_or_insert_with(|| "/dev/termination-log".to_owned());
         container.termination_message_policy.get_or_insert_with(|| "File".to_owned());
-        let latest = container.image.as_deref().is_some_and(|i| i.ends_with(":latest") || !i.rsplit('/').next().unwrap_or(i).contains([':', '@']));
+        let latest = container
+            .image
+            .as_deref()
+            .is_some_and(|i| i.ends_with(":latest") || !i.rsplit('/').next().unwrap_or(i).contains([':', '@']));
         container.image_pull_policy.get_or_insert_with(|| if latest { "Always" } else { "IfNotPresent" }.to_owned());
         for port in container.ports.iter_mut().flatten() {
             port.protocol.get_or_insert_with(|| "TCP".to_owned());

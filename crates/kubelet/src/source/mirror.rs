@@ -42,7 +42,11 @@ impl Mirrors {
     pub fn target(&self, pod: &Pod) -> Option<Target> {
         let known = self.known.lock();
         let mirror = known.get(&(pod.namespace().to_owned(), pod.name().to_owned()))?;
-        Some(Target { namespace: mirror.namespace().to_owned(), name: mirror.name().to_owned(), uid: mirror.uid().to_owned() })
+        Some(Target {
+            namespace: mirror.namespace().to_owned(),
+            name: mirror.name().to_owned(),
+            uid: mirror.uid().to_owned(),
+        })
     }
 
     /// All mirror pods.

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use node_api::{ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig, Mount, MountPropagation, NamespaceMode};
+use node_api::{
+    ContainerConfig, ContainerMetadata, ImageSpec, KeyValue, LinuxContainerConfig, Mount, MountPropagation,
+    NamespaceMode,
+};
 use volumes::Mounted;
 
 use crate::k8s::core::VolumeMount;
@@ -49,7 +52,8 @@ pub fn log_path(container: &str, restart_count: u32) -> String {
 pub fn config(inputs: Inputs<'_>) -> Result<ContainerConfig, ConfigError> {
     let (pod, container) = (inputs.pod, inputs.container);
     let lookup = |name: &str| inputs.env.get(name).cloned();
-    let words = |list: Option<&Vec<String>>| list.into_iter().flatten().map(|w| expand::expand(w, lookup)).collect::<Vec<_>>();
+    let words =
+        |list: Option<&Vec<String>>| list.into_iter().flatten().map(|w| expand::expand(w, lookup)).collect::<Vec<_>>();
     let mut security_context = security::container(pod, container, inputs.image_user, &inputs.security)?;
     if let Some(target) = inputs.target_id {
         security_context.namespace_options.pid = NamespaceMode::Target;
@@ -73,7 +77,10 @@ pub fn config(inputs: Inputs<'_>) -> Result<ContainerConfig, ConfigError> {
         stdin: container.stdin.unwrap_or(false),
         stdin_once: container.stdin_once.unwrap_or(false),
         tty: container.tty.unwrap_or(false),
-        linux: LinuxContainerConfig { resources: resources::container(pod, container, inputs.memory_capacity), security_context },
+        linux: LinuxContainerConfig {
+            resources: resources::container(pod, container, inputs.memory_capacity),
+            security_context,
+        },
         ..ContainerConfig::default()
     })
 }
@@ -94,15 +101,16 @@ pub fn volume_mounts(
 ) -> Result<Vec<Mount>, ConfigError> {
     let mut out = Vec::new();
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
-        let volume = mounted
-            .get(&mount.name)
-            .ok_or_else(|| ConfigError(format!("cannot find volume {:?} to mount into container {:?}", mount.name, container.name)))?;
+        let volume = mounted.get(&mount.name).ok_or_else(|| {
+            ConfigError(format!("cannot find volume {:?} to mount into container {:?}", mount.name, container.name))
+        })?;
         let part = part(mount, env)?;
         let read_only = mount.read_only.unwrap_or(false) || volume.read_only;
         let mut one = Mount {
             container_path: absolute(&mount.mount_path),
             readonly: read_only,
-            recursive_read_only: read_only && matches!(mount.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible")),
+            recursive_read_only: read_only
+                && matches!(mount.recursive_read_only.as_deref(), Some("Enabled" | "IfPossible")),
             propagation: match mount.mount_propagation.as_deref() {
                 Some("Bidirectional") => MountPropagation::Bidirectional,
                 Some("HostToContainer") => MountPropagation::HostToContainer,

@@ -36,7 +36,9 @@ pub fn parse(text: &str) -> DnsConfig {
         let mut words = line.split_whitespace();
         match words.next() {
             Some("nameserver") => config.servers.extend(words.next().map(str::to_owned)),
-            Some("search") => config.searches = words.map(|w| if w == "." { w } else { w.trim_end_matches('.') }.to_owned()).collect(),
+            Some("search") => {
+                config.searches = words.map(|w| if w == "." { w } else { w.trim_end_matches('.') }.to_owned()).collect()
+            }
             Some("options") => config.options.extend(words.map(str::to_owned)),
             _ => {}
         }
@@ -115,7 +117,9 @@ fn limit(out: &mut PodDns) {
     if out.config.servers.len() > MAX_SERVERS {
         out.config.servers.truncate(MAX_SERVERS);
         let line = out.config.servers.join(" ");
-        let text = format!("Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: {line}");
+        let text = format!(
+            "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: {line}"
+        );
         out.warnings.push(("DNSConfigForming", text));
     }
     let before = out.config.searches.len();
@@ -125,7 +129,9 @@ fn limit(out: &mut PodDns) {
     }
     if out.config.searches.len() < before {
         let line = out.config.searches.join(" ");
-        let text = format!("Search Line limits were exceeded, some search paths have been omitted, the applied search line is: {line}");
+        let text = format!(
+            "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: {line}"
+        );
         out.warnings.push(("DNSConfigForming", text));
     }
 }
@@ -148,7 +154,12 @@ mod tests {
             full.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
             let it: Pod = serde_json::from_value(json!({"metadata": {"namespace": "n"}, "spec": full})).unwrap();
             let dns = pod(&it, &node);
-            format!("{}|{}|{}", dns.config.servers.join(" "), dns.config.searches.join(" "), dns.config.options.join(" "))
+            format!(
+                "{}|{}|{}",
+                dns.config.servers.join(" "),
+                dns.config.searches.join(" "),
+                dns.config.options.join(" ")
+            )
         };
         let first = "10.96.0.10|n.svc.cluster.local svc.cluster.local cluster.local example.com|ndots:5";
         assert_eq!(show(json!({"dnsPolicy": "ClusterFirst"})), first);

@@ -59,10 +59,12 @@ pub fn build(inputs: &Inputs<'_>) -> Result<BTreeMap<String, String>, ConfigErro
     from_sources(inputs, &mut env)?;
     for variable in inputs.container.env.iter().flatten() {
         let value = match &variable.value_from {
-            Some(source) if variable.value.as_deref().unwrap_or_default().is_empty() => match referenced(inputs, source)? {
-                Some(value) => value,
-                None => continue,
-            },
+            Some(source) if variable.value.as_deref().unwrap_or_default().is_empty() => {
+                match referenced(inputs, source)? {
+                    Some(value) => value,
+                    None => continue,
+                }
+            }
             _ => {
                 let text = variable.value.as_deref().unwrap_or_default();
                 expand::expand(text, |name| env.get(name).or_else(|| inputs.services.get(name)).cloned())
@@ -146,13 +148,18 @@ fn referenced(inputs: &Inputs<'_>, source: &EnvVarSource) -> Result<Option<Strin
         };
     }
     if let Some(file) = &source.file_key_ref {
-        let dir = (inputs.volumes)(&file.volume_name)
-            .ok_or_else(|| ConfigError(format!("cannot find the volume {} referenced by FileKeyRef", go_quote(&file.volume_name))))?;
+        let dir = (inputs.volumes)(&file.volume_name).ok_or_else(|| {
+            ConfigError(format!("cannot find the volume {} referenced by FileKeyRef", go_quote(&file.volume_name)))
+        })?;
         let value = read_env_file(&dir, &file.path, &file.key)?;
         return match value {
             value if !value.is_empty() => Ok(Some(value)),
             _ if file.optional.unwrap_or(false) => Ok(None),
-            _ => Err(ConfigError(format!("environment variable key {:?} not found in file {:?}", file.key, dir.join(&file.path)))),
+            _ => Err(ConfigError(format!(
+                "environment variable key {:?} not found in file {:?}",
+                file.key,
+                dir.join(&file.path)
+            ))),
         };
     }
     Ok(None)
@@ -165,7 +172,8 @@ fn read_env_file(dir: &Path, path: &str, key: &str) -> Result<String, ConfigErro
     let root = std::fs::File::open(dir).map_err(|_| ConfigError::new("couldn't parse env file"))?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let fd = rustix::fs::openat2(&root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT).map_err(fail)?;
-    let text = std::io::read_to_string(std::fs::File::from(fd)).map_err(|_| ConfigError::new("couldn't parse env file"))?;
+    let text =
+        std::io::read_to_string(std::fs::File::from(fd)).map_err(|_| ConfigError::new("couldn't parse env file"))?;
     env_file::value(&text, key).map_err(|_| ConfigError::new("couldn't parse env file"))
 }
 

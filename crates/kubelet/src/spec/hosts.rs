@@ -62,14 +62,23 @@ pub fn file(pod: &Pod, ips: &[String], cluster_domain: &str, node: &str) -> Stri
         );
         let (name, domain) = names(pod, cluster_domain);
         for ip in ips {
-            let _ = if domain.is_empty() { writeln!(out, "{ip}\t{name}") } else { writeln!(out, "{ip}\t{name}.{domain}\t{name}") };
+            let _ = if domain.is_empty() {
+                writeln!(out, "{ip}\t{name}")
+            } else {
+                writeln!(out, "{ip}\t{name}.{domain}\t{name}")
+            };
         }
     }
     let aliases = pod.spec().host_aliases.as_deref().unwrap_or_default();
     if !aliases.is_empty() {
         out.push_str("\n# Entries added by HostAliases.\n");
         for alias in aliases {
-            let _ = writeln!(out, "{}\t{}", alias.ip, alias.hostnames.iter().flatten().cloned().collect::<Vec<_>>().join("\t"));
+            let _ = writeln!(
+                out,
+                "{}\t{}",
+                alias.ip,
+                alias.hostnames.iter().flatten().cloned().collect::<Vec<_>>().join("\t")
+            );
         }
     }
     out

@@ -76,7 +76,13 @@ pub fn oom_score(pod: &Pod, container: &Container, memory_capacity: i64) -> i64 
         wanted = wanted.max(pod.spec().containers.iter().map(request).min().unwrap_or(0));
     }
     let score = 1000 - 1000 * wanted / memory_capacity.max(1);
-    if score < 1000 - 997 { 1000 - 997 } else if score == 1000 { 999 } else { score }
+    if score < 1000 - 997 {
+        1000 - 997
+    } else if score == 1000 {
+        999
+    } else {
+        score
+    }
 }
 
 /// What a pod asks for in total: the larger of its mains with sidecars, and of any init step; overhead included.
@@ -87,7 +93,8 @@ pub fn pod_total(pod: &Pod, name: &str, limits: bool) -> Option<i64> {
         if name == "cpu" { milli(found, name) } else { value(found, name) }
     };
     let spec = pod.spec();
-    let overhead = if name == "cpu" { milli(spec.overhead.as_ref(), name) } else { value(spec.overhead.as_ref(), name) };
+    let overhead =
+        if name == "cpu" { milli(spec.overhead.as_ref(), name) } else { value(spec.overhead.as_ref(), name) };
     let total = match read(spec.resources.as_ref()) {
         Some(own) => Some(own),
         None => {
@@ -116,7 +123,8 @@ pub fn pod_total(pod: &Pod, name: &str, limits: bool) -> Option<i64> {
 /// The settings of the pod's own cgroup.
 #[must_use]
 pub fn pod(pod: &Pod) -> LinuxResources {
-    let mut out = LinuxResources { cpu_shares: shares(pod_total(pod, "cpu", false).unwrap_or(0)), ..LinuxResources::default() };
+    let mut out =
+        LinuxResources { cpu_shares: shares(pod_total(pod, "cpu", false).unwrap_or(0)), ..LinuxResources::default() };
     if let Some(limit) = pod_total(pod, "cpu", true).filter(|l| *l > 0) {
         (out.cpu_period, out.cpu_quota) = (PERIOD, quota(limit));
     }
@@ -144,7 +152,10 @@ mod tests {
     #[test]
     fn classes_and_sums() {
         let with = |resources: serde_json::Value| -> Pod {
-            serde_json::from_value(json!({"metadata": {}, "spec": {"containers": [{"name": "c", "resources": resources}]}})).unwrap()
+            serde_json::from_value(
+                json!({"metadata": {}, "spec": {"containers": [{"name": "c", "resources": resources}]}}),
+            )
+            .unwrap()
         };
         for (resources, class, shares, quota, memory, oom) in [
             (json!({}), "BestEffort", 2, 0, 0, 1000),
@@ -161,7 +172,11 @@ mod tests {
             let it = with(resources);
             let c = container(&it, &it.spec().containers[0], 10 << 30);
             assert_eq!(qos::class(&it), class);
-            assert_eq!((c.cpu_shares, c.cpu_quota, c.memory_limit_bytes, c.oom_score_adj), (shares, quota, memory, oom), "{class}");
+            assert_eq!(
+                (c.cpu_shares, c.cpu_quota, c.memory_limit_bytes, c.oom_score_adj),
+                (shares, quota, memory, oom),
+                "{class}"
+            );
             let p = pod(&it);
             assert_eq!((p.cpu_shares, p.cpu_quota, p.memory_limit_bytes), (shares, quota, memory), "{class}");
         }

@@ -40,12 +40,15 @@ pub fn log_link(logs: &Path, pod: &Pod, container: &str, id: &str) -> std::path:
 ///
 /// # Errors
 /// The pod's name in full is too long.
-pub fn config(pod: &Pod, attempt: u32, dns: node_api::DnsConfig, node: &Node<'_>) -> Result<PodSandboxConfig, ConfigError> {
+pub fn config(
+    pod: &Pod,
+    attempt: u32,
+    dns: node_api::DnsConfig,
+    node: &Node<'_>,
+) -> Result<PodSandboxConfig, ConfigError> {
     let context = pod.spec().security_context.as_ref();
     let (supplemental_groups, _) = security::groups(pod);
-    let privileged = pod
-        .all_containers()
-        .any(|c| c.security_context.as_ref().and_then(|s| s.privileged) == Some(true));
+    let privileged = pod.all_containers().any(|c| c.security_context.as_ref().and_then(|s| s.privileged) == Some(true));
     let sysctls = context.and_then(|c| c.sysctls.as_ref());
     Ok(PodSandboxConfig {
         metadata: PodSandboxMetadata {

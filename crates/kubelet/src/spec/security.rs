@@ -112,7 +112,11 @@ pub fn container(
     let seccomp = if privileged {
         SecurityProfile::Unconfined
     } else {
-        seccomp(own.seccomp_profile.as_ref().or(of_pod.seccomp_profile.as_ref()), node.seccomp_root, node.seccomp_default)
+        seccomp(
+            own.seccomp_profile.as_ref().or(of_pod.seccomp_profile.as_ref()),
+            node.seccomp_root,
+            node.seccomp_default,
+        )
     };
     let apparmor = own.app_armor_profile.as_ref().or(of_pod.app_armor_profile.as_ref());
     Ok(ContainerSecurityContext {
@@ -145,15 +149,17 @@ pub fn container(
 fn check_non_root(pod: &Pod, container: &Container, user: Option<i64>, image: &ImageUser) -> Result<(), ConfigError> {
     let (pod, name) = (pod.display(), &container.name);
     match (user, image.uid) {
-        (Some(0), _) => Err(ConfigError(format!("container's runAsUser breaks non-root policy (pod: {pod:?}, container: {name})"))),
+        (Some(0), _) => {
+            Err(ConfigError(format!("container's runAsUser breaks non-root policy (pod: {pod:?}, container: {name})")))
+        }
         (Some(_), _) => Ok(()),
-        (None, Some(0)) => {
-            Err(ConfigError(format!("container has runAsNonRoot and image will run as root (pod: {pod:?}, container: {name})")))
-        }
+        (None, Some(0)) => Err(ConfigError(format!(
+            "container has runAsNonRoot and image will run as root (pod: {pod:?}, container: {name})"
+        ))),
         (None, Some(_)) => Ok(()),
-        (None, None) if image.name.is_empty() => {
-            Err(ConfigError(format!("container has runAsNonRoot and image will run as root (pod: {pod:?}, container: {name})")))
-        }
+        (None, None) if image.name.is_empty() => Err(ConfigError(format!(
+            "container has runAsNonRoot and image will run as root (pod: {pod:?}, container: {name})"
+        ))),
         (None, None) => Err(ConfigError(format!(
             "container has runAsNonRoot and image has non-numeric user ({}), cannot verify user is non-root (pod: {pod:?}, container: {name})",
             image.name

@@ -35,7 +35,10 @@ fn add(service: &Service, out: &mut BTreeMap<String, String>) {
     out.insert(format!("{prefix}_SERVICE_PORT"), first.port.to_string());
     for port in ports {
         if let Some(name) = port.name.as_deref().filter(|n| !n.is_empty()) {
-            out.insert(format!("{prefix}_SERVICE_PORT_{}", name.to_uppercase().replace('-', "_")), port.port.to_string());
+            out.insert(
+                format!("{prefix}_SERVICE_PORT_{}", name.to_uppercase().replace('-', "_")),
+                port.port.to_string(),
+            );
         }
     }
     let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };

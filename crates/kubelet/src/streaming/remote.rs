@@ -22,13 +22,8 @@ const CHUNK: usize = 32 << 10;
 /// SPDY protocols, the newest first.
 pub const SPDY_PROTOCOLS: &[&str] = &["v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
 /// WebSocket protocols, the newest first.
-pub const WEBSOCKET_PROTOCOLS: &[&str] = &[
-    "v5.channel.k8s.io",
-    "v4.channel.k8s.io",
-    "v4.base64.channel.k8s.io",
-    "channel.k8s.io",
-    "base64.channel.k8s.io",
-];
+pub const WEBSOCKET_PROTOCOLS: &[&str] =
+    &["v5.channel.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io", "channel.k8s.io", "base64.channel.k8s.io"];
 
 /// Which streams were asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,8 +50,12 @@ struct Ends {
 }
 
 /// Joins a process to a client over SPDY.
-pub async fn over_spdy<S>(io: S, protocol: &str, wanted: Wanted, process: impl Future<Output = Result<ProcessStreams, String>>)
-where
+pub async fn over_spdy<S>(
+    io: S,
+    protocol: &str,
+    wanted: Wanted,
+    process: impl Future<Output = Result<ProcessStreams, String>>,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (incoming, session) = spdy::serve(io);
@@ -117,8 +116,12 @@ async fn collect(mut incoming: mpsc::Receiver<Stream>, wanted: Wanted, resizable
 }
 
 /// Joins a process to a client over WebSocket channels.
-pub async fn over_websocket<S>(io: S, protocol: &str, wanted: Wanted, process: impl Future<Output = Result<ProcessStreams, String>>)
-where
+pub async fn over_websocket<S>(
+    io: S,
+    protocol: &str,
+    wanted: Wanted,
+    process: impl Future<Output = Result<ProcessStreams, String>>,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let encoding = Encoding { base64: protocol.contains("base64"), close: protocol.starts_with("v5") };
@@ -133,7 +136,13 @@ where
         error: sink(3),
         status: protocol.starts_with('v'),
     };
-    let first = if wanted.stdout { 1 } else if wanted.stderr && !wanted.tty { 2 } else { 3 };
+    let first = if wanted.stdout {
+        1
+    } else if wanted.stderr && !wanted.tty {
+        2
+    } else {
+        3
+    };
     // An empty message tells the client that the connection stands.
     let _ = out.send(Out::Data { id: first, bytes: Bytes::new() }).await;
     drop(out);
@@ -164,7 +173,8 @@ async fn join(ends: Ends, process: impl Future<Output = Result<ProcessStreams, S
         std::future::pending::<()>().await;
     };
     let outward = async {
-        let mut output = std::pin::pin!(async { futures::join!(drain(stdout, ends.stdout), drain(stderr, ends.stderr)) });
+        let mut output =
+            std::pin::pin!(async { futures::join!(drain(stdout, ends.stdout), drain(stderr, ends.stderr)) });
         let mut exit = exit;
         // Whichever is first: a process may close its output and go on, or end while its children keep the output open.
         rt::select! {

@@ -47,8 +47,12 @@ where
     (sources, out, session(io, encoding, senders, queue))
 }
 
-async fn session<S>(io: S, encoding: Encoding, senders: Vec<(u8, Option<mpsc::Sender<Bytes>>)>, mut queue: mpsc::Receiver<Out>)
-where
+async fn session<S>(
+    io: S,
+    encoding: Encoding,
+    senders: Vec<(u8, Option<mpsc::Sender<Bytes>>)>,
+    mut queue: mpsc::Receiver<Out>,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));

@@ -19,7 +19,8 @@ impl Worker {
         let ready: Vec<String> = ready.map(|s| s.id.clone()).collect();
         let (shared, uid) = (self.shared.clone(), self.handle.uid.clone());
         // The sandbox is stopped even where it is not ready any more: its network may still be there.
-        let rest: Vec<String> = self.observed.sandboxes.iter().filter(|s| !ready.contains(&s.id)).map(|s| s.id.clone()).collect();
+        let rest: Vec<String> =
+            self.observed.sandboxes.iter().filter(|s| !ready.contains(&s.id)).map(|s| s.id.clone()).collect();
         self.volumes.mounted = None;
         self.push(async move {
             for id in ready.iter().chain(&rest) {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::k8s::core::LifecycleHandler;
 use crate::k8s::Container;
+use crate::k8s::core::LifecycleHandler;
 use crate::probe::http;
 use crate::shared::Shared;
 
@@ -11,7 +11,13 @@ use crate::shared::Shared;
 ///
 /// # Errors
 /// Its text, for the waiting message; upstream keeps it out of events.
-pub async fn run(shared: &Shared, id: &str, container: &Container, ip: &str, hook: &LifecycleHandler) -> Result<(), String> {
+pub async fn run(
+    shared: &Shared,
+    id: &str,
+    container: &Container,
+    ip: &str,
+    hook: &LifecycleHandler,
+) -> Result<(), String> {
     if let Some(exec) = &hook.exec {
         let command = exec.command.as_deref().unwrap_or_default();
         let done = shared.runtime.exec_sync(id, command, None).await.map_err(|e| e.chain())?;
@@ -50,5 +56,9 @@ pub async fn run(shared: &Shared, id: &str, container: &Container, ip: &str, hoo
 
 async fn get(request: &http::Request) -> Result<(), String> {
     let (status, _, _) = http::once(request).await.map_err(|e| format!("Get {:?}: {e}", request.url()))?;
-    if (200..400).contains(&status) { Ok(()) } else { Err(format!("HTTP lifecycle hook failed with status code {status}")) }
+    if (200..400).contains(&status) {
+        Ok(())
+    } else {
+        Err(format!("HTTP lifecycle hook failed with status code {status}"))
+    }
 }

@@ -52,7 +52,8 @@ pub(super) async fn ensure(
     let known = match shared.images.image_status(&spec).await {
         Ok(known) => known,
         Err(node_api::Error::InvalidImageName { message, .. }) => {
-            let text = format!("Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: {message}");
+            let text =
+                format!("Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: {message}");
             tell(EventType::Warning, "InspectFailed", text.clone());
             return Err(failure("InvalidImageName", text, None));
         }
@@ -225,14 +226,17 @@ pub async fn image_gc(shared: &Arc<Shared>, unused: &mut Unused) -> node_api::Re
     let containers = shared.runtime.list_containers(&node_api::ContainerFilter::default()).await?;
     let used: BTreeSet<&str> = containers.iter().flat_map(|c| [c.image_id.as_str(), c.image.image.as_str()]).collect();
     let mut images = shared.images.list_images(None).await?;
-    images.retain(|i| !i.pinned && !used.contains(i.id.as_str()) && !i.repo_tags.iter().any(|t| used.contains(t.as_str())));
+    images.retain(|i| {
+        !i.pinned && !used.contains(i.id.as_str()) && !i.repo_tags.iter().any(|t| used.contains(t.as_str()))
+    });
     let now = rt::time::Instant::now();
     unused.retain(|id, _| images.iter().any(|i| i.id == *id));
     for image in &images {
         unused.entry(image.id.clone()).or_insert(now);
     }
     let infos = shared.images.image_fs_info().await?;
-    let Some(mut to_free) = infos.first().and_then(|i| excess(&i.mountpoint, shared.config.image_gc_high, shared.config.image_gc_low))
+    let Some(mut to_free) =
+        infos.first().and_then(|i| excess(&i.mountpoint, shared.config.image_gc_high, shared.config.image_gc_low))
     else {
         return Ok(());
     };

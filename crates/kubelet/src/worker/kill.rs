@@ -127,7 +127,8 @@ impl Worker {
             };
             kills.push((rank, kill));
         }
-        let ends: Vec<(usize, watch::Receiver<bool>)> = kills.iter().map(|(rank, k)| (*rank, k.ended.subscribe())).collect();
+        let ends: Vec<(usize, watch::Receiver<bool>)> =
+            kills.iter().map(|(rank, k)| (*rank, k.ended.subscribe())).collect();
         for (rank, mut kill) in kills {
             kill.after = ends.iter().filter(|(other, _)| *other < rank).map(|(_, end)| end.clone()).collect();
             self.push_kill(kill);
@@ -137,7 +138,8 @@ impl Worker {
     /// The grace period of the pod's end as it stands now.
     fn total_grace(&self) -> i64 {
         let own = self.pod.spec().termination_grace_period_seconds.unwrap_or(30);
-        let grace = if self.pod.is_deleting() { self.pod.metadata.deletion_grace_period_seconds.unwrap_or(own) } else { own };
+        let grace =
+            if self.pod.is_deleting() { self.pod.metadata.deletion_grace_period_seconds.unwrap_or(own) } else { own };
         grace.max(1)
     }
 }
@@ -180,7 +182,12 @@ pub(super) async fn run(shared: &Shared, pod: &Pod, kill: Kill) {
     let grace = left(kill.grace).max(MIN_GRACE);
     let result = shared.runtime.stop_container(&kill.id, Duration::from_secs(grace.unsigned_abs())).await;
     if let Err(error) = result.as_ref().or_else(|e| if e.is_not_found() { Ok(&()) } else { Err(e) }) {
-        tracing::warn!(pod = pod.metadata.name, container = name, error = error.chain(), "cannot stop a container; trying again");
+        tracing::warn!(
+            pod = pod.metadata.name,
+            container = name,
+            error = error.chain(),
+            "cannot stop a container; trying again"
+        );
         // The worker sees that it still runs; the pause keeps a broken runtime from being asked in a loop.
         rt::time::sleep(Duration::from_secs(1)).await;
     }

@@ -38,7 +38,8 @@ impl Worker {
     async fn look(&mut self) -> node_api::Result<Observed> {
         let runtime = self.shared.runtime.clone();
         let of_pod = labels::selector(&self.handle.uid);
-        let sandboxes = runtime.list_pod_sandboxes(&PodSandboxFilter { labels: of_pod.clone(), ..Default::default() }).await?;
+        let sandboxes =
+            runtime.list_pod_sandboxes(&PodSandboxFilter { labels: of_pod.clone(), ..Default::default() }).await?;
         let containers = runtime.list_containers(&ContainerFilter { labels: of_pod, ..Default::default() }).await?;
         let mut boxes = Vec::with_capacity(sandboxes.len());
         for sandbox in sandboxes {
@@ -90,8 +91,13 @@ impl Worker {
                 self.shared.probes.hold(&status.id);
                 continue;
             }
-            let Some(container) = self.pod.all_containers().find(|c| c.name == status.metadata.name).cloned() else { continue };
-            if container.startup_probe.is_none() && container.liveness_probe.is_none() && container.readiness_probe.is_none() {
+            let Some(container) = self.pod.all_containers().find(|c| c.name == status.metadata.name).cloned() else {
+                continue;
+            };
+            if container.startup_probe.is_none()
+                && container.liveness_probe.is_none()
+                && container.readiness_probe.is_none()
+            {
                 continue;
             }
             let id = format!("{}://{}", self.shared.runtime_name, status.id);
@@ -99,9 +105,18 @@ impl Worker {
                 let all = told.container_statuses.iter().chain(&told.init_container_statuses).flatten();
                 all.filter(|c| c.container_id.as_deref() == Some(&id)).any(|c| c.started == Some(true))
             };
-            let known_started = self.pod.status.as_ref().is_some_and(known) && self.shared.statuses.get(&self.handle.uid).is_none();
-            let started = rt::time::Timestamp::from_nanosecond(i128::from(status.started_at)).unwrap_or(self.started_at);
-            let target = Target { pod: self.pod.clone(), container, id: status.id.clone(), ip: ip.clone(), started, known_started };
+            let known_started =
+                self.pod.status.as_ref().is_some_and(known) && self.shared.statuses.get(&self.handle.uid).is_none();
+            let started =
+                rt::time::Timestamp::from_nanosecond(i128::from(status.started_at)).unwrap_or(self.started_at);
+            let target = Target {
+                pod: self.pod.clone(),
+                container,
+                id: status.id.clone(),
+                ip: ip.clone(),
+                started,
+                known_started,
+            };
             let handle = self.handle.clone();
             self.shared.probes.start(target, move || handle.wake.notify_one());
         }

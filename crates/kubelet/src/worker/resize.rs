@@ -37,10 +37,12 @@ impl Resize {
     /// As a former kubelet left it.
     pub(super) fn found(pod: &Pod) -> Self {
         let status = pod.status.as_ref();
-        let told = status.and_then(|s| s.conditions.as_ref()).into_iter().flatten().any(|c| c.type_ == "PodResizeInProgress");
+        let told =
+            status.and_then(|s| s.conditions.as_ref()).into_iter().flatten().any(|c| c.type_ == "PodResizeInProgress");
         let differs = pod.all_containers().any(|c| {
             let lists = status.map(|s| s.container_statuses.iter().chain(&s.init_container_statuses).flatten());
-            let known = lists.into_iter().flatten().find(|s| s.name == c.name).and_then(|s| s.allocated_resources.as_ref());
+            let known =
+                lists.into_iter().flatten().find(|s| s.name == c.name).and_then(|s| s.allocated_resources.as_ref());
             let wanted = c.resources.as_ref().and_then(|r| r.requests.as_ref());
             known.is_some() && wanted.is_some() && known != wanted
         });
@@ -57,10 +59,12 @@ impl Resize {
             observed_generation: generation,
             ..PodCondition::default()
         };
-        let pending = self.pending.clone().map(|(reason, message)| one("PodResizePending", Some(reason), Some(message)));
-        let progress = self.in_progress.clone().map(|error| {
-            one("PodResizeInProgress", error.as_ref().map(|_| "Error".to_owned()), error)
-        });
+        let pending =
+            self.pending.clone().map(|(reason, message)| one("PodResizePending", Some(reason), Some(message)));
+        let progress = self
+            .in_progress
+            .clone()
+            .map(|error| one("PodResizeInProgress", error.as_ref().map(|_| "Error".to_owned()), error));
         pending.into_iter().chain(progress).collect()
     }
 }
@@ -85,7 +89,8 @@ fn with_resources_of(desired: &Pod, allocated: &Pod) -> Pod {
 
 /// What containers are about to get, for events.
 fn describe(pod: &Pod) -> String {
-    let of = |list: &[Container]| list.iter().map(|c| json!({"name": c.name, "resources": c.resources})).collect::<Vec<_>>();
+    let of =
+        |list: &[Container]| list.iter().map(|c| json!({"name": c.name, "resources": c.resources})).collect::<Vec<_>>();
     let mut value = json!({"containers": of(&pod.spec().containers), "generation": pod.generation()});
     if !pod.init_containers().is_empty() {
         value["initContainers"] = of(pod.init_containers()).into();

@@ -18,8 +18,13 @@ impl Worker {
     pub(super) fn create_sandbox(&mut self, attempt: u32) {
         self.sandbox_busy = true;
         let (shared, pod) = (self.shared.clone(), self.pod.clone());
-        let old: Vec<String> =
-            self.observed.sandboxes.iter().filter(|s| s.state == PodSandboxState::Ready).map(|s| s.id.clone()).collect();
+        let old: Vec<String> = self
+            .observed
+            .sandboxes
+            .iter()
+            .filter(|s| s.state == PodSandboxState::Ready)
+            .map(|s| s.id.clone())
+            .collect();
         // A new sandbox begins with initialization: what earlier init containers did counts no more.
         let stale_init: Vec<String> = self
             .observed
@@ -120,12 +125,16 @@ async fn create(shared: &Shared, pod: &Arc<Pod>, attempt: u32, old: &[String]) -
 
 /// The handler of a pod's RuntimeClass.
 async fn runtime_handler(shared: &Shared, pod: &Pod) -> Result<String, String> {
-    let Some(name) = pod.spec().runtime_class_name.as_deref().filter(|n| !n.is_empty()) else { return Ok(String::new()) };
+    let Some(name) = pod.spec().runtime_class_name.as_deref().filter(|n| !n.is_empty()) else {
+        return Ok(String::new());
+    };
     let client = shared.client.as_ref().ok_or("runtime classes need an API server")?;
     let class = client.get::<api::k8s::node::v1::RuntimeClass>("", name).await;
     match class {
         Ok(class) => Ok(class.handler),
-        Err(error) if error.is_not_found() => Err(format!("failed to get RuntimeClass: RuntimeClass {name:?} not found")),
+        Err(error) if error.is_not_found() => {
+            Err(format!("failed to get RuntimeClass: RuntimeClass {name:?} not found"))
+        }
         Err(error) => Err(format!("failed to get RuntimeClass: {}", error.chain())),
     }
 }

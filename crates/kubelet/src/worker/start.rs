@@ -31,11 +31,14 @@ struct Start {
 
 impl Worker {
     pub(super) fn start(&mut self, start: plan::Start, container: Container) {
-        let (Some(sandbox), Some(mounted)) = (self.observed.ready_sandbox(), self.volumes.mounted.clone()) else { return };
+        let (Some(sandbox), Some(mounted)) = (self.observed.ready_sandbox(), self.volumes.mounted.clone()) else {
+            return;
+        };
         let sandbox_id = sandbox.id.clone();
         self.count_restart(&container);
         self.starting = Some(container.name.clone());
-        let target = if start.kind == plan::Kind::Ephemeral { spec::target_of(&self.pod, &container.name) } else { None };
+        let target =
+            if start.kind == plan::Kind::Ephemeral { spec::target_of(&self.pod, &container.name) } else { None };
         let start = Start {
             shared: self.shared.clone(),
             pod: self.pod.clone(),
@@ -90,7 +93,8 @@ impl Start {
     fn link_log(&self, id: &str) {
         let logs = &self.shared.config.pod_logs_dir;
         let link = sandbox::log_link(logs, &self.pod, &self.container.name, id);
-        let log = sandbox::log_directory(logs, &self.pod).join(spec::log_path(&self.container.name, self.restart_count));
+        let log =
+            sandbox::log_directory(logs, &self.pod).join(spec::log_path(&self.container.name, self.restart_count));
         // Collectors are optional; a node without their directory goes without links.
         if link.parent().is_some_and(Path::is_dir) {
             let _ = std::os::unix::fs::symlink(log, link);
@@ -123,19 +127,26 @@ impl Start {
     async fn image_volumes(&self) -> Result<BTreeMap<String, ImageSpec>, Failure> {
         let mut out = BTreeMap::new();
         for mount in self.container.volume_mounts.iter().flatten() {
-            let Some((reference, policy)) = self.mounted.get(&mount.name).and_then(|m| m.image.clone()) else { continue };
+            let Some((reference, policy)) = self.mounted.get(&mount.name).and_then(|m| m.image.clone()) else {
+                continue;
+            };
             if out.contains_key(&mount.name) {
                 continue;
             }
             let name = &self.container.name;
-            let ready = images::ensure(&self.shared, &self.pod, name, &reference, policy.as_deref(), &self.cancel).await?;
+            let ready =
+                images::ensure(&self.shared, &self.pod, name, &reference, policy.as_deref(), &self.cancel).await?;
             let spec = ImageSpec { image: ready.id, user_specified_image: reference, ..ImageSpec::default() };
             out.insert(mount.name.clone(), spec);
         }
         Ok(out)
     }
 
-    async fn config(&self, image: &images::Ready, volumes: &BTreeMap<String, ImageSpec>) -> Result<node_api::ContainerConfig, ConfigError> {
+    async fn config(
+        &self,
+        image: &images::Ready,
+        volumes: &BTreeMap<String, ImageSpec>,
+    ) -> Result<node_api::ContainerConfig, ConfigError> {
         let env = self.env().await?;
         let mounts = self.mounts(&env, volumes)?;
         let target_id = match &self.target {
@@ -155,7 +166,10 @@ impl Start {
             image_user: &image.user,
             env: &env,
             mounts,
-            security: NodeSecurity { seccomp_root: &config.root_dir.join("seccomp"), seccomp_default: config.seccomp_default },
+            security: NodeSecurity {
+                seccomp_root: &config.root_dir.join("seccomp"),
+                seccomp_default: config.seccomp_default,
+            },
             memory_capacity: self.shared.machine.memory,
             target_id,
         })
@@ -169,11 +183,13 @@ impl Start {
             let objects = self.shared.objects.as_ref();
             let objects = objects.ok_or_else(|| ConfigError::new("there is no API server to read objects from"))?;
             for name in maps {
-                let map = objects.config_map_for(user, namespace, &name).await.map_err(|e| ConfigError(e.to_string()))?;
+                let map =
+                    objects.config_map_for(user, namespace, &name).await.map_err(|e| ConfigError(e.to_string()))?;
                 referenced.config_maps.insert(name, map);
             }
             for name in secrets {
-                let secret = objects.secret_for(user, namespace, &name).await.map_err(|e| ConfigError(e.to_string()))?;
+                let secret =
+                    objects.secret_for(user, namespace, &name).await.map_err(|e| ConfigError(e.to_string()))?;
                 referenced.secrets.insert(name, secret);
             }
         }
@@ -189,12 +205,21 @@ impl Start {
         })
     }
 
-    fn mounts(&self, env: &BTreeMap<String, String>, images: &BTreeMap<String, ImageSpec>) -> Result<Vec<Mount>, ConfigError> {
+    fn mounts(
+        &self,
+        env: &BTreeMap<String, String>,
+        images: &BTreeMap<String, ImageSpec>,
+    ) -> Result<Vec<Mount>, ConfigError> {
         let facts = self.shared.facts(&self.pod, &self.observed);
         let cx = self.shared.volumes.context(self.pod.clone(), facts.clone());
         let sub_path = |volume: &str, root: &Path, part: &str, index: usize| {
             let bound = self.shared.volumes.sub_path(&cx, volume, root, part, &self.container.name, index);
-            bound.map_err(|e| ConfigError(format!("failed to prepare subPath for volumeMount {volume:?} of container {:?}: {e}", self.container.name)))
+            bound.map_err(|e| {
+                ConfigError(format!(
+                    "failed to prepare subPath for volumeMount {volume:?} of container {:?}: {e}",
+                    self.container.name
+                ))
+            })
         };
         let mut mounts = spec::volume_mounts(&self.container, env, &self.mounted, images, &sub_path)?;
         if !spec::mounts_at(&self.container, "/etc/hosts") && (self.pod.host_network() || !facts.pod_ips.is_empty()) {
@@ -211,7 +236,11 @@ impl Start {
 
     fn hosts_file(&self, dir: &Path, ips: &[String]) -> Result<PathBuf, ConfigError> {
         let path = dir.join("etc-hosts");
-        let node = if self.pod.host_network() { std::fs::read_to_string("/etc/hosts").unwrap_or_default() } else { String::new() };
+        let node = if self.pod.host_network() {
+            std::fs::read_to_string("/etc/hosts").unwrap_or_default()
+        } else {
+            String::new()
+        };
         let text = hosts::file(&self.pod, ips, &self.shared.config.cluster_domain, &node);
         if std::fs::read_to_string(&path).is_ok_and(|old| old == text) {
             return Ok(path);

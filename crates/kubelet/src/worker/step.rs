@@ -8,9 +8,9 @@ use rt::time::Timestamp;
 
 use super::{Done, Failure, Stage, Worker};
 use crate::k8s::{Container, Kind, PodExt};
+use crate::pod::labels;
 use crate::pod::plan::{self, KillReason};
 use crate::pod::status::Verdict;
-use crate::pod::labels;
 
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MOST: Duration = Duration::from_secs(10);
@@ -150,12 +150,19 @@ impl Worker {
             self.image_backoff_begins(container, now);
             return false;
         }
-        let Some(latest) = self.observed.latest(name).filter(|s| s.state == ContainerState::Exited) else { return true };
+        let Some(latest) = self.observed.latest(name).filter(|s| s.state == ContainerState::Exited) else {
+            return true;
+        };
         let finished = Timestamp::from_nanosecond(i128::from(latest.finished_at)).unwrap_or(now);
         let key = format!("{name}/{}", labels::hash(container));
         if let Some((until, delay)) = self.crash.waiting(&key, finished, now) {
-            let text = format!("back-off {} restarting failed container={name} pod={}", go_duration(delay), self.pod.display());
-            let known = self.waiting.get(name).is_some_and(|(reason, old)| reason == "CrashLoopBackOff" && *old == text);
+            let text = format!(
+                "back-off {} restarting failed container={name} pod={}",
+                go_duration(delay),
+                self.pod.display()
+            );
+            let known =
+                self.waiting.get(name).is_some_and(|(reason, old)| reason == "CrashLoopBackOff" && *old == text);
             if !known {
                 let event = format!("Back-off restarting failed container {name} in pod {}", self.pod.display());
                 self.shared.events.container(&self.pod, name, EventType::Warning, "BackOff", event);
@@ -181,7 +188,8 @@ impl Worker {
         }
         let back_off = format!("Back-off pulling image {image:?}");
         self.shared.events.container(&self.pod, &container.name, EventType::Normal, "BackOff", back_off.clone());
-        self.waiting.insert(container.name.clone(), ("ImagePullBackOff".to_owned(), format!("{back_off}: {reason}: {text}")));
+        self.waiting
+            .insert(container.name.clone(), ("ImagePullBackOff".to_owned(), format!("{back_off}: {reason}: {text}")));
     }
 
     /// Counts a restart against the crash back-off: called as the container is about to be started.

@@ -128,15 +128,25 @@ impl Transport for FakeApi {
         let payload = payload.collect().await.map(|c| c.to_bytes()).unwrap_or_default();
         let payload: Value = serde_json::from_slice(&payload).unwrap_or_default();
         let (path, query) = (head.uri.path().to_owned(), head.uri.query().unwrap_or_default().to_owned());
-        let not_found = || answer(404, &json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404, "message": "not found"}));
+        let not_found = || {
+            answer(
+                404,
+                &json!({"kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404, "message": "not found"}),
+            )
+        };
         if query.contains("watch=true") {
-            let from: u64 = query.split('&').find_map(|p| p.strip_prefix("resourceVersion=")).and_then(|v| v.parse().ok()).unwrap_or(0);
+            let from: u64 = query
+                .split('&')
+                .find_map(|p| p.strip_prefix("resourceVersion="))
+                .and_then(|v| v.parse().ok())
+                .unwrap_or(0);
             let (mut changes, missed) = {
                 let state = self.state.lock();
                 let missed = state.history.iter().filter(|(v, _, _)| *v > from).map(|(_, p, e)| (p.clone(), e.clone()));
                 (self.changes.subscribe(), missed.collect::<Vec<_>>())
             };
-            let name = query.split('&').find_map(|p| p.strip_prefix("fieldSelector=metadata.name%3D")).map(str::to_owned);
+            let name =
+                query.split('&').find_map(|p| p.strip_prefix("fieldSelector=metadata.name%3D")).map(str::to_owned);
             let stream = async_stream(move |send| async move {
                 let mut missed = missed.into_iter();
                 loop {
@@ -156,7 +166,9 @@ impl Transport for FakeApi {
             return Ok(Response::new(stream));
         }
         Ok(match (head.method, path.as_str()) {
-            (Method::GET, path) if ["pods", "services", "nodes", "configmaps", "secrets"].iter().any(|r| path.ends_with(r)) => {
+            (Method::GET, path)
+                if ["pods", "services", "nodes", "configmaps", "secrets"].iter().any(|r| path.ends_with(r)) =>
+            {
                 answer(200, &self.list(path))
             }
             (Method::GET, path) => self.get(path).map_or_else(not_found, |o| answer(200, &o)),
@@ -166,9 +178,9 @@ impl Transport for FakeApi {
                 }
                 answer(201, &payload)
             }
-            (Method::PATCH, path) if path.contains("/pods/") => {
-                self.patch_status(path.trim_end_matches("/status"), &payload).map_or_else(not_found, |o| answer(200, &o))
-            }
+            (Method::PATCH, path) if path.contains("/pods/") => self
+                .patch_status(path.trim_end_matches("/status"), &payload)
+                .map_or_else(not_found, |o| answer(200, &o)),
             (Method::DELETE, path) => {
                 self.remove(path);
                 answer(200, &json!({"kind": "Status", "status": "Success"}))

@@ -60,7 +60,8 @@ impl Fake {
         let Some(c) = state.containers.get_mut(id).filter(|c| c.state == ContainerState::Running) else { return };
         (c.state, c.exit_code, c.finished_at) = (ContainerState::Exited, code, now());
         c.reason = if code == 0 { REASON_COMPLETED } else { REASON_ERROR }.to_owned();
-        let (sandbox, uid) = (c.pod_sandbox_id.clone(), c.labels.get("io.kubernetes.pod.uid").cloned().unwrap_or_default());
+        let (sandbox, uid) =
+            (c.pod_sandbox_id.clone(), c.labels.get("io.kubernetes.pod.uid").cloned().unwrap_or_default());
         drop(state);
         self.tell(id, &sandbox, &uid, ContainerEventType::Stopped);
     }
@@ -146,7 +147,12 @@ impl RuntimeService for Fake {
         };
         Ok(all.map(one).collect())
     }
-    async fn update_pod_sandbox_resources(&self, _: &str, _: Option<&LinuxResources>, _: Option<&LinuxResources>) -> Result<()> {
+    async fn update_pod_sandbox_resources(
+        &self,
+        _: &str,
+        _: Option<&LinuxResources>,
+        _: Option<&LinuxResources>,
+    ) -> Result<()> {
         Ok(())
     }
 
@@ -175,7 +181,8 @@ impl RuntimeService for Fake {
             let mut state = self.state.lock();
             let c = state.containers.get_mut(id).ok_or_else(|| missing("container", id))?;
             (c.state, c.started_at) = (ContainerState::Running, now());
-            let (name, image, sandbox) = (c.metadata.name.clone(), c.image.user_specified_image.clone(), c.pod_sandbox_id.clone());
+            let (name, image, sandbox) =
+                (c.metadata.name.clone(), c.image.user_specified_image.clone(), c.pod_sandbox_id.clone());
             let uid = c.labels.get("io.kubernetes.pod.uid").cloned().unwrap_or_default();
             state.log.push(format!("start {name}"));
             (image, sandbox, uid)
@@ -187,7 +194,13 @@ impl RuntimeService for Fake {
         Ok(())
     }
     async fn stop_container(&self, id: &str, _: Duration) -> Result<()> {
-        let name = self.state.lock().containers.get(id).map(|c| c.metadata.name.clone()).ok_or_else(|| missing("container", id))?;
+        let name = self
+            .state
+            .lock()
+            .containers
+            .get(id)
+            .map(|c| c.metadata.name.clone())
+            .ok_or_else(|| missing("container", id))?;
         self.state.lock().log.push(format!("stop {name}"));
         self.end(id, 0);
         Ok(())
@@ -213,7 +226,10 @@ impl RuntimeService for Fake {
     async fn exec_sync(&self, id: &str, cmd: &[String], _: Option<Duration>) -> Result<ExecSyncResult> {
         self.state.lock().log.push(format!("exec {}", cmd.join(" ")));
         let _ = id;
-        Ok(ExecSyncResult { exit_code: i32::from(cmd.first().is_some_and(|c| c == "false")), ..ExecSyncResult::default() })
+        Ok(ExecSyncResult {
+            exit_code: i32::from(cmd.first().is_some_and(|c| c == "false")),
+            ..ExecSyncResult::default()
+        })
     }
     async fn exec(&self, _: &ExecRequest) -> Result<ProcessStreams> {
         Err(Error::Unsupported("exec".to_owned()))
@@ -253,8 +269,18 @@ impl ImageService for Fake {
         let known = state.images.iter().any(|i| *i == image.image || *i == image.user_specified_image);
         Ok(known.then(|| Image { id: format!("id-{}", image.image), ..Image::default() }))
     }
-    async fn pull_image(&self, image: &ImageSpec, _: Option<&AuthConfig>, _: Option<mpsc::Sender<PullProgress>>) -> Result<String> {
-        Err(Error::ImagePull { image: image.image.clone(), message: "no".to_owned(), registry_unavailable: false, source: None })
+    async fn pull_image(
+        &self,
+        image: &ImageSpec,
+        _: Option<&AuthConfig>,
+        _: Option<mpsc::Sender<PullProgress>>,
+    ) -> Result<String> {
+        Err(Error::ImagePull {
+            image: image.image.clone(),
+            message: "no".to_owned(),
+            registry_unavailable: false,
+            source: None,
+        })
     }
     async fn remove_image(&self, _: &ImageSpec) -> Result<()> {
         Ok(())

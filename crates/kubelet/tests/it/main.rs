@@ -49,7 +49,10 @@ impl Node {
         let mut full = json!({"nodeName": "node", "restartPolicy": "Always", "terminationGracePeriodSeconds": 5});
         full.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
         let meta = json!({"name": name, "namespace": "n", "uid": format!("uid-{name}"), "generation": 1});
-        self.api.put(&Self::path(name), json!({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": full, "status": {"phase": "Pending"}}));
+        self.api.put(
+            &Self::path(name),
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": full, "status": {"phase": "Pending"}}),
+        );
     }
 
     /// Waits until a pod's object satisfies a condition.
@@ -60,7 +63,12 @@ impl Node {
             if test(&object) {
                 return object;
             }
-            assert!(start.elapsed() < Duration::from_secs(10), "{what}: {object:#}\n{:?}\n{:?}", self.runtime.log(), self.api.events());
+            assert!(
+                start.elapsed() < Duration::from_secs(10),
+                "{what}: {object:#}\n{:?}\n{:?}",
+                self.runtime.log(),
+                self.api.events()
+            );
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -70,7 +78,10 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.shutdown.cancel();
         // The tmpfs of secrets, where the test could mount one.
-        let _ = std::process::Command::new("umount").arg(self.dir.path().join("kubelet/memory")).stderr(std::process::Stdio::null()).status();
+        let _ = std::process::Command::new("umount")
+            .arg(self.dir.path().join("kubelet/memory"))
+            .stderr(std::process::Stdio::null())
+            .status();
     }
 }
 
@@ -79,7 +90,9 @@ fn running(object: &Value) -> bool {
 }
 
 fn ready(object: &Value) -> bool {
-    object["status"]["conditions"].as_array().is_some_and(|l| l.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
+    object["status"]["conditions"]
+        .as_array()
+        .is_some_and(|l| l.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -107,7 +120,11 @@ async fn a_pod_runs_survives_a_restart_and_goes() {
 async fn failures_are_counted_and_backed_off() {
     let node = Node::start().await;
     node.create("p", json!({"containers": [{"name": "a", "image": "exit:1"}]}));
-    let object = node.until("p", "crash loop", |o| o["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "CrashLoopBackOff").await;
+    let object = node
+        .until("p", "crash loop", |o| {
+            o["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+        })
+        .await;
     let status = &object["status"]["containerStatuses"][0];
     assert_eq!((&status["restartCount"], &status["lastState"]["terminated"]["exitCode"]), (&json!(1), &json!(1)));
     assert_eq!(object["status"]["phase"], "Running");
@@ -126,7 +143,10 @@ async fn failures_are_counted_and_backed_off() {
 async fn init_containers_sidecars_and_the_end() {
     let node = Node::start().await;
     let init = json!([{"name": "i", "image": "exit:0"}, {"name": "s", "image": "img:1", "restartPolicy": "Always"}]);
-    node.create("p", json!({"restartPolicy": "Never", "initContainers": init, "containers": [{"name": "a", "image": "img:1"}]}));
+    node.create(
+        "p",
+        json!({"restartPolicy": "Never", "initContainers": init, "containers": [{"name": "a", "image": "img:1"}]}),
+    );
     node.until("p", "running", running).await;
     assert_eq!(node.runtime.log(), ["sandbox p", "start i", "start s", "start a"]);
     node.runtime.exit("a", 0);
@@ -143,12 +163,22 @@ async fn a_missing_config_map_is_waited_for() {
     let node = Node::start().await;
     let env = json!([{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}}]);
     node.create("p", json!({"containers": [{"name": "a", "image": "img:1", "env": env}]}));
-    let object = node.until("p", "waiting", |o| o["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "CreateContainerConfigError").await;
+    let object = node
+        .until("p", "waiting", |o| {
+            o["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "CreateContainerConfigError"
+        })
+        .await;
     assert_eq!(object["status"]["containerStatuses"][0]["state"]["waiting"]["message"], "configmap \"m\" not found");
-    node.api.put("/api/v1/namespaces/n/configmaps/m", json!({"metadata": {"name": "m", "namespace": "n"}, "data": {"k": "v"}}));
+    node.api.put(
+        "/api/v1/namespaces/n/configmaps/m",
+        json!({"metadata": {"name": "m", "namespace": "n"}, "data": {"k": "v"}}),
+    );
     node.until("p", "running", running).await;
     node.create("q", json!({"containers": [{"name": "a", "image": "absent"}]}));
-    node.until("q", "pull", |o| o["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "ImagePullBackOff").await;
+    node.until("q", "pull", |o| {
+        o["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "ImagePullBackOff"
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -179,7 +209,11 @@ async fn fifty_pods_at_once() {
 async fn static_pods_come_and_go() {
     let node = Node::start().await;
     let manifest = node.dir.path().join("manifests/web.yaml");
-    std::fs::write(&manifest, "kind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: w, image: 'img:1', imagePullPolicy: Never}]}\n").unwrap();
+    std::fs::write(
+        &manifest,
+        "kind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: w, image: 'img:1', imagePullPolicy: Never}]}\n",
+    )
+    .unwrap();
     node.until("none", "started", |_| node.runtime.log().contains(&"start w".to_owned())).await;
     std::fs::remove_file(manifest).unwrap();
     node.until("none", "removed", |_| node.runtime.is_empty()).await;

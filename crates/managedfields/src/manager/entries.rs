@@ -117,7 +117,8 @@ impl Managed {
             return;
         }
         entries.sort_by(|a, b| order(a, b));
-        let list: Vec<Value> = entries.into_iter().map(|(identity, owned, time)| entry(&identity, owned, time)).collect();
+        let list: Vec<Value> =
+            entries.into_iter().map(|(identity, owned, time)| entry(&identity, owned, time)).collect();
         object.metadata_mut().insert("managedFields".into(), list.into());
     }
 }

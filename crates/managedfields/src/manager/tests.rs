@@ -63,7 +63,8 @@ impl World {
 
     fn fields(&self, manager: &str, operation: &str) -> Value {
         let entries = self.live.get(&["metadata", "managedFields"]).and_then(Value::as_array).cloned();
-        let entry = entries.unwrap_or_default().into_iter().find(|e| e["manager"] == manager && e["operation"] == operation);
+        let entry =
+            entries.unwrap_or_default().into_iter().find(|e| e["manager"] == manager && e["operation"] == operation);
         entry.map_or(Value::Null, |e| e["fieldsV1"].clone())
     }
 }
@@ -82,7 +83,8 @@ fn update_tracks_and_apply_conflicts() {
                 {"k:{\"name\":\"c\"}": {".": {}, "f:image": {}, "f:name": {}, "f:resources": {}}}}}}
         })
     );
-    let error = world.apply("a", false, json!({"metadata": {"name": "d"}, "spec": {"replicas": 2}})).expect_err("conflict");
+    let error =
+        world.apply("a", false, json!({"metadata": {"name": "d"}, "spec": {"replicas": 2}})).expect_err("conflict");
     assert_eq!(error.code, 409);
     assert_eq!(error.message, "Apply failed with 1 conflict: conflict with \"client\" using apps/v1: .spec.replicas");
     let two = json!({"metadata": {"name": "d", "labels": {"l": "2"}}, "spec": {"replicas": 2}});
@@ -93,14 +95,19 @@ fn update_tracks_and_apply_conflicts() {
     );
     world.apply("a", true, two).expect("forced");
     assert_eq!(world.live.get_i64(&["spec", "replicas"]), Some(2));
-    assert_eq!(world.fields("a", "Apply"), json!({"f:metadata": {"f:labels": {"f:l": {}}}, "f:spec": {"f:replicas": {}}}));
+    assert_eq!(
+        world.fields("a", "Apply"),
+        json!({"f:metadata": {"f:labels": {"f:l": {}}}, "f:spec": {"f:replicas": {}}})
+    );
     assert_eq!(world.fields("client", "Update")["f:spec"].get("f:replicas"), None);
 }
 
 #[test]
 fn what_is_not_applied_again_goes() {
     let mut world = World::new("v1", "ConfigMap");
-    world.apply("a", false, json!({"metadata": {"name": "m"}, "data": {"x": "1", "y": "2", "z": "3"}})).expect("create");
+    world
+        .apply("a", false, json!({"metadata": {"name": "m"}, "data": {"x": "1", "y": "2", "z": "3"}}))
+        .expect("create");
     world.apply("b", false, json!({"metadata": {"name": "m"}, "data": {"y": "2"}})).expect("shared");
     world.apply("a", false, json!({"metadata": {"name": "m"}, "data": {"z": "3"}})).expect("again");
     assert_eq!(world.live.get(&["data"]), Some(&json!({"y": "2", "z": "3"})));
@@ -165,7 +172,8 @@ fn wrong_version_and_resets() {
 #[test]
 fn client_side_apply_is_taken_over() {
     let mut world = World::new("v1", "ConfigMap");
-    let last = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"x": "1"}}).to_string();
+    let last =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"x": "1"}}).to_string();
     let annotation = "kubectl.kubernetes.io/last-applied-configuration";
     let body = json!({"metadata": {"name": "m", "annotations": {annotation: last}}, "data": {"x": "1"}});
     world.update("kubectl-client-side-apply", body);

@@ -58,11 +58,7 @@ pub(super) fn element_is_map(original: &[Value], patch: &[Value]) -> Result<bool
 }
 
 /// Carries out `$patch` directives among the items.
-fn special_elements(
-    mut original: Vec<Value>,
-    patch: Vec<Value>,
-    key: &str,
-) -> Result<(Vec<Value>, Vec<Value>), Error> {
+fn special_elements(mut original: Vec<Value>, patch: Vec<Value>, key: &str) -> Result<(Vec<Value>, Vec<Value>), Error> {
     let mut plain = Vec::new();
     let mut replace = false;
     for item in patch {

@@ -22,18 +22,36 @@ fn run(t: TypeRef, original: Value, patch: Value) -> Result<Value, Error> {
 fn merges() {
     let containers = json!({"spec": {"containers": [{"name": "a", "image": "1", "env": [{"name": "x", "value": "1"}]}, {"name": "b"}]}});
     let cases = [
-        ("by key", json!({"spec": {"containers": [{"name": "a", "image": "2"}]}}),
-            json!({"spec": {"containers": [{"name": "a", "image": "2", "env": [{"name": "x", "value": "1"}]}, {"name": "b"}]}})),
-        ("append", json!({"spec": {"containers": [{"name": "c"}]}}),
-            json!({"spec": {"containers": [{"name": "c"}, {"name": "a", "image": "1", "env": [{"name": "x", "value": "1"}]}, {"name": "b"}]}})),
-        ("delete", json!({"spec": {"containers": [{"name": "a", "$patch": "delete"}]}}),
-            json!({"spec": {"containers": [{"name": "b"}]}})),
-        ("replace list", json!({"spec": {"containers": [{"name": "z"}, {"$patch": "replace"}]}}),
-            json!({"spec": {"containers": [{"name": "z"}]}})),
-        ("null", json!({"spec": {"containers": [{"name": "a", "env": null, "image": "1"}]}}),
-            json!({"spec": {"containers": [{"name": "a", "image": "1"}, {"name": "b"}]}})),
-        ("order", json!({"spec": {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}], "containers": [{"name": "b", "image": "9"}]}}),
-            json!({"spec": {"containers": [{"name": "b", "image": "9"}, {"name": "a", "image": "1", "env": [{"name": "x", "value": "1"}]}]}})),
+        (
+            "by key",
+            json!({"spec": {"containers": [{"name": "a", "image": "2"}]}}),
+            json!({"spec": {"containers": [{"name": "a", "image": "2", "env": [{"name": "x", "value": "1"}]}, {"name": "b"}]}}),
+        ),
+        (
+            "append",
+            json!({"spec": {"containers": [{"name": "c"}]}}),
+            json!({"spec": {"containers": [{"name": "c"}, {"name": "a", "image": "1", "env": [{"name": "x", "value": "1"}]}, {"name": "b"}]}}),
+        ),
+        (
+            "delete",
+            json!({"spec": {"containers": [{"name": "a", "$patch": "delete"}]}}),
+            json!({"spec": {"containers": [{"name": "b"}]}}),
+        ),
+        (
+            "replace list",
+            json!({"spec": {"containers": [{"name": "z"}, {"$patch": "replace"}]}}),
+            json!({"spec": {"containers": [{"name": "z"}]}}),
+        ),
+        (
+            "null",
+            json!({"spec": {"containers": [{"name": "a", "env": null, "image": "1"}]}}),
+            json!({"spec": {"containers": [{"name": "a", "image": "1"}, {"name": "b"}]}}),
+        ),
+        (
+            "order",
+            json!({"spec": {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}], "containers": [{"name": "b", "image": "9"}]}}),
+            json!({"spec": {"containers": [{"name": "b", "image": "9"}, {"name": "a", "image": "1", "env": [{"name": "x", "value": "1"}]}]}}),
+        ),
         ("replace map", json!({"spec": {"$patch": "replace", "nodeName": "n"}}), json!({"spec": {"nodeName": "n"}})),
         ("delete map", json!({"spec": {"$patch": "delete"}}), json!({"spec": {}})),
     ];
@@ -50,7 +68,8 @@ fn primitive_lists() {
     let mut have: Vec<String> = serde_json::from_value(patched["metadata"]["finalizers"].clone()).expect("list");
     have.sort();
     assert_eq!(have, ["a", "c", "d"]);
-    let patch = json!({"metadata": {"$setElementOrder/finalizers": ["c", "a"], "$deleteFromPrimitiveList/finalizers": ["b"]}});
+    let patch =
+        json!({"metadata": {"$setElementOrder/finalizers": ["c", "a"], "$deleteFromPrimitiveList/finalizers": ["b"]}});
     let patched = run(pod(), original, patch).expect("patch");
     assert_eq!(patched["metadata"]["finalizers"], json!(["c", "a"]));
 }
@@ -59,7 +78,10 @@ fn primitive_lists() {
 fn retain_keys_clear_the_rest() {
     let original = json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}});
     let patch = json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}});
-    assert_eq!(run(deployment(), original.clone(), patch).expect("patch"), json!({"spec": {"strategy": {"type": "Recreate"}}}));
+    assert_eq!(
+        run(deployment(), original.clone(), patch).expect("patch"),
+        json!({"spec": {"strategy": {"type": "Recreate"}}})
+    );
     let patch = json!({"spec": {"strategy": {"$retainKeys": ["x"], "type": "Recreate"}}});
     assert_eq!(run(deployment(), original, patch), Err(Error::RetainKeys));
 }
@@ -91,6 +113,8 @@ fn errors_are_upstreams() {
         message(json!({"spec": {"containers": [{"name": "a", "$patch": "merge"}]}})),
         "merging lists cannot yet be specified in the patch"
     );
-    assert!(message(json!({"spec": {"$setElementOrder/containers": [{"name": "b"}], "containers": [{"name": "a"}]}}))
-        .starts_with("The order in patch list:"));
+    assert!(
+        message(json!({"spec": {"$setElementOrder/containers": [{"name": "b"}], "containers": [{"name": "a"}]}}))
+            .starts_with("The order in patch list:")
+    );
 }

@@ -87,7 +87,8 @@ impl Compare {
                 if kind == MapKind::Atomic || is_empty_container(old_map) && is_empty_container(new_map) {
                     return self.leaf(old, new);
                 }
-                let mut names: Vec<&String> = old_map.and_then(Value::as_object).into_iter().flat_map(|m| m.keys()).collect();
+                let mut names: Vec<&String> =
+                    old_map.and_then(Value::as_object).into_iter().flat_map(|m| m.keys()).collect();
                 names.extend(new_map.and_then(Value::as_object).into_iter().flat_map(|m| m.keys()));
                 names.sort_unstable();
                 names.dedup();

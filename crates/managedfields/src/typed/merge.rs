@@ -112,7 +112,13 @@ impl Merge {
             if let (Some(a), Some(b)) = (left_steps.get(l), right_steps.get(r)) {
                 if a == b {
                     merged.insert(a.clone());
-                    self.item(&mut out, a, in_left.get(a).copied().flatten(), in_right.get(a).copied().flatten(), &element);
+                    self.item(
+                        &mut out,
+                        a,
+                        in_left.get(a).copied().flatten(),
+                        in_right.get(a).copied().flatten(),
+                        &element,
+                    );
                     l += 1;
                     r += 1;
                     next_shared = shared.next();

@@ -39,10 +39,8 @@ fn walk(value: &Value, shape: &Shape, path: &mut Vec<PathElement>, set: &mut Set
 fn list(value: &Value, kind: &ListKind, shape: &Shape, path: &mut Vec<PathElement>, set: &mut Set) {
     let element = element_shape(shape);
     let mut counts: BTreeMap<PathElement, usize> = BTreeMap::new();
-    let steps: Vec<(PathElement, &Value)> = items(Some(value))
-        .iter()
-        .filter_map(|item| Some((item_element(kind, &element, item).ok()?, item)))
-        .collect();
+    let steps: Vec<(PathElement, &Value)> =
+        items(Some(value)).iter().filter_map(|item| Some((item_element(kind, &element, item).ok()?, item))).collect();
     for (step, _) in &steps {
         *counts.entry(step.clone()).or_default() += 1;
     }

@@ -41,7 +41,9 @@ fn to_v1beta1(spec: &mut Tree) {
     if let Some(conversion) = spec.child("conversion")
         && let Some(Value::Object(webhook)) = conversion.remove("webhook")
     {
-        for (old, new) in [("webhookClientConfig", "clientConfig"), ("conversionReviewVersions", "conversionReviewVersions")] {
+        for (old, new) in
+            [("webhookClientConfig", "clientConfig"), ("conversionReviewVersions", "conversionReviewVersions")]
+        {
             if let Some(value) = webhook.get(new) {
                 conversion.insert(old.into(), value.clone());
             }

@@ -5,13 +5,8 @@ use serde_json::{Value, json};
 use crate::{C, Defaults, Rules, Tree};
 
 /// Rules of the kind.
-pub const RULES: Rules = Rules {
-    default,
-    validate: create,
-    validate_update: update,
-    validate_status: status,
-    revalidate: false,
-};
+pub const RULES: Rules =
+    Rules { default, validate: create, validate_update: update, validate_status: status, revalidate: false };
 
 fn default(body: &mut Tree) {
     let spec = body.make("spec");

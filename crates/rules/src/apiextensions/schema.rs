@@ -14,7 +14,9 @@ pub fn validate(schema: &C, status: bool) {
         if kind.is_zero() {
             kind.missing("must not be empty at the root");
         } else if status {
-            kind.invalid("only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled");
+            kind.invalid(
+                "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled",
+            );
         } else {
             kind.invalid("must be object at the root");
         }
@@ -24,7 +26,8 @@ pub fn validate(schema: &C, status: bool) {
 
 fn node(schema: &C, root: bool) {
     let kind = schema.get("type");
-    let free = schema.get("x-kubernetes-int-or-string").is_true() || schema.get("x-kubernetes-preserve-unknown-fields").is_true();
+    let free = schema.get("x-kubernetes-int-or-string").is_true()
+        || schema.get("x-kubernetes-preserve-unknown-fields").is_true();
     if kind.is_zero() {
         if !root && !free {
             kind.missing("must not be empty for specified object fields");

@@ -5,7 +5,8 @@ use crate::{C, Defaults, Rules, Tree};
 use super::workload;
 
 /// Rules of the kind.
-pub const RULES: Rules = Rules { default, validate, validate_update: update, validate_status: status, revalidate: true };
+pub const RULES: Rules =
+    Rules { default, validate, validate_update: update, validate_status: status, revalidate: true };
 
 fn default(body: &mut Tree) {
     let spec = body.make("spec");

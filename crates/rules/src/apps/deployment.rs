@@ -5,7 +5,8 @@ use crate::{C, Defaults, Rules, Tree};
 use super::workload;
 
 /// Rules of the kind.
-pub const RULES: Rules = Rules { default, validate, validate_update: update, validate_status: status, revalidate: true };
+pub const RULES: Rules =
+    Rules { default, validate, validate_update: update, validate_status: status, revalidate: true };
 
 fn default(body: &mut Tree) {
     let spec = body.make("spec");
@@ -60,9 +61,11 @@ fn strategy(strategy: &C) {
             workload::at_most_all(&unavailable);
         }
         // Upstream reports at the strategy, not at its type.
-        other => strategy
-            .sink()
-            .push(meta::field::Error::not_supported(&strategy.path(), other, &["Recreate", "RollingUpdate"])),
+        other => strategy.sink().push(meta::field::Error::not_supported(
+            &strategy.path(),
+            other,
+            &["Recreate", "RollingUpdate"],
+        )),
     }
 }
 

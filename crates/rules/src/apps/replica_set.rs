@@ -5,7 +5,8 @@ use crate::{C, Defaults, Rules, Tree};
 use super::workload;
 
 /// Rules of the kind.
-pub const RULES: Rules = Rules { default, validate, validate_update: update, validate_status: status, revalidate: true };
+pub const RULES: Rules =
+    Rules { default, validate, validate_update: update, validate_status: status, revalidate: true };
 
 fn default(body: &mut Tree) {
     let spec = body.make("spec");
@@ -31,7 +32,14 @@ fn update(new: &C, old: &C) {
 fn status(new: &C, _old: &C) {
     workload::status_counters(
         &new.get("status"),
-        &["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration", "terminatingReplicas"],
+        &[
+            "replicas",
+            "fullyLabeledReplicas",
+            "readyReplicas",
+            "availableReplicas",
+            "observedGeneration",
+            "terminatingReplicas",
+        ],
         &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
     );
 }

@@ -6,13 +6,8 @@ use super::workload;
 use serde_json::{Value, json};
 
 /// Rules of the kind.
-pub const RULES: Rules = Rules {
-    default,
-    validate: create,
-    validate_update: update,
-    validate_status: status,
-    revalidate: false,
-};
+pub const RULES: Rules =
+    Rules { default, validate: create, validate_update: update, validate_status: status, revalidate: false };
 
 fn default(body: &mut Tree) {
     let spec = body.make("spec");
@@ -108,10 +103,8 @@ fn with_claims(spec: &C) -> Value {
     let claims = spec.get("volumeClaimTemplates");
     if claims.len() > 0 {
         let names: Vec<&str> = claims.items().map(|c| c.get("metadata.name").str()).collect();
-        let mut volumes: Vec<Value> = names
-            .iter()
-            .map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}}))
-            .collect();
+        let mut volumes: Vec<Value> =
+            names.iter().map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}})).collect();
         let own = pod.get("volumes").and_then(Value::as_array).cloned().unwrap_or_default();
         volumes.extend(own.into_iter().filter(|v| !names.iter().any(|n| v["name"] == **n)));
         pod.insert("volumes".into(), volumes.into());
@@ -146,7 +139,15 @@ fn update(new: &C, old: &C) {
 
 fn status(new: &C, _old: &C) {
     let status = new.get("status");
-    for counter in ["replicas", "readyReplicas", "currentReplicas", "updatedReplicas", "observedGeneration", "collisionCount", "availableReplicas"] {
+    for counter in [
+        "replicas",
+        "readyReplicas",
+        "currentReplicas",
+        "updatedReplicas",
+        "observedGeneration",
+        "collisionCount",
+        "availableReplicas",
+    ] {
         status.get(counter).non_negative();
     }
     for counter in ["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"] {

@@ -36,7 +36,8 @@ fn to_v1(body: &mut Tree) {
         if let Some(cpu) = metrics.iter().find_map(cpu_target) {
             spec.insert("targetCPUUtilizationPercentage".into(), cpu);
         }
-        let others: Vec<Value> = metrics.iter().filter(|m| cpu_target(m).is_none()).map(|m| metric_to_v1(m, false)).collect();
+        let others: Vec<Value> =
+            metrics.iter().filter(|m| cpu_target(m).is_none()).map(|m| metric_to_v1(m, false)).collect();
         if !others.is_empty() {
             notes.push((METRICS, Value::from(others).to_string()));
         }
@@ -48,9 +49,10 @@ fn to_v1(body: &mut Tree) {
         status.default_value("currentReplicas", 0);
         status.default_value("desiredReplicas", 0);
         let metrics = take_list(status, "currentMetrics");
-        let cpu = metrics.iter().filter(|m| is_cpu(m)).find_map(|m| {
-            m["resource"]["current"].get("averageUtilization").filter(|v| !v.is_null()).cloned()
-        });
+        let cpu = metrics
+            .iter()
+            .filter(|m| is_cpu(m))
+            .find_map(|m| m["resource"]["current"].get("averageUtilization").filter(|v| !v.is_null()).cloned());
         if let Some(cpu) = cpu {
             status.insert("currentCPUUtilizationPercentage".into(), cpu);
         }

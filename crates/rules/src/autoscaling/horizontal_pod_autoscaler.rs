@@ -119,9 +119,12 @@ fn source(source: &C, field: &str) {
         target.get("type").missing("must specify a metric target type");
     }
     if !matches!(target.get("type").str(), "AverageValue" | "Utilization" | "Value") {
-        target.get("type").invalid_value(target.get("type").str(), "must be either Utilization, Value, or AverageValue");
+        target
+            .get("type")
+            .invalid_value(target.get("type").str(), "must be either Utilization, Value, or AverageValue");
     }
-    let (utilization, value, average) = (target.get("averageUtilization"), target.get("value"), target.get("averageValue"));
+    let (utilization, value, average) =
+        (target.get("averageUtilization"), target.get("value"), target.get("averageValue"));
     for quantity in [&value, &average] {
         if quantity.value().and_then(crate::resources::quantity).is_some_and(|q| q.sign() <= 0) {
             quantity.invalid("must be positive");

@@ -2,12 +2,13 @@
 
 use serde_json::Value;
 
-use crate::{C, Defaults, Rules, Tree};
 use crate::apps::workload;
+use crate::{C, Defaults, Rules, Tree};
 use meta::selector::LabelSelector;
 
 /// Rules of the kind.
-pub const RULES: Rules = Rules { default, validate, validate_update: update, validate_status: status, revalidate: true };
+pub const RULES: Rules =
+    Rules { default, validate, validate_update: update, validate_status: status, revalidate: true };
 
 fn default(body: &mut Tree) {
     let spec = body.make("spec");
@@ -200,7 +201,10 @@ fn indexed(spec: &C) {
             if count.exists() {
                 count.positive();
                 if completions.exists() && count.int() > completions.int() {
-                    count.invalid(format!("must be less than or equal to {} (the number of specified completions)", completions.int()));
+                    count.invalid(format!(
+                        "must be less than or equal to {} (the number of specified completions)",
+                        completions.int()
+                    ));
                 }
             }
         }
@@ -214,7 +218,10 @@ fn failure_policy(policy: &C, spec: &C) {
         rule.get("action").required_one_of(&["Count", "FailIndex", "FailJob", "Ignore"]);
         let (codes, conditions) = (rule.get("onExitCodes"), rule.get("onPodConditions"));
         match (codes.exists(), conditions.len() > 0) {
-            (true, true) => rule.invalid_value(rule.value_or_null(), "specifying both OnExitCodes and OnPodConditions is not supported"),
+            (true, true) => rule.invalid_value(
+                rule.value_or_null(),
+                "specifying both OnExitCodes and OnPodConditions is not supported",
+            ),
             (false, false) => rule.invalid("specifying one of OnExitCodes and OnPodConditions is required"),
             _ => {}
         }
@@ -245,7 +252,9 @@ fn failure_policy(policy: &C, spec: &C) {
 
 fn update(new: &C, old: &C) {
     let (spec, before) = (new.get("spec"), old.get("spec"));
-    for field in ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
+    for field in
+        ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
+    {
         spec.get(field).immutable(&before.get(field));
     }
     let completions = spec.get("completions");

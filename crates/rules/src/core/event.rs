@@ -42,12 +42,9 @@ fn common(event: &C, controller_field: &str) {
     for finding in names::qualified_name(controller.str()) {
         place.invalid_value(controller.str(), finding);
     }
-    for (field, most, needed) in [
-        ("reportingInstance", 128, true),
-        ("action", 128, true),
-        ("reason", 128, true),
-        ("message", 1024, false),
-    ] {
+    for (field, most, needed) in
+        [("reportingInstance", 128, true), ("action", 128, true), ("reason", 128, true), ("message", 1024, false)]
+    {
         let value = event.get(field);
         if needed && value.is_zero() {
             value.missing("");

@@ -20,6 +20,6 @@ pub mod replication_controller;
 pub mod resource_quota;
 pub mod secret;
 pub mod service;
+pub mod service_account;
 pub mod service_prepare;
 mod service_validation;
-pub mod service_account;

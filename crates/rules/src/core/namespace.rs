@@ -3,7 +3,8 @@
 use crate::{C, Defaults, Rules, Tree};
 
 /// Rules of the kind.
-pub const RULES: Rules = Rules { default, validate, validate_update: |_, _| {}, validate_status: status, revalidate: false };
+pub const RULES: Rules =
+    Rules { default, validate, validate_update: |_, _| {}, validate_status: status, revalidate: false };
 
 /// The label that carries the namespace's name, and the phase.
 fn default(body: &mut Tree) {

@@ -4,7 +4,8 @@ use crate::resources::round_up_milli;
 use crate::{C, Defaults, Rules, Tree};
 
 /// Rules of the kind.
-pub const RULES: Rules = Rules { default, validate, validate_update: update, validate_status: status, revalidate: false };
+pub const RULES: Rules =
+    Rules { default, validate, validate_update: update, validate_status: status, revalidate: false };
 
 /// A node that names no allocatable resources offers its whole capacity.
 fn default(body: &mut Tree) {

@@ -5,7 +5,8 @@ use crate::{C, Defaults, Rules, Tree};
 use serde_json::Value;
 
 /// Rules of the kind.
-pub const RULES: Rules = Rules { default, validate, validate_update: update, validate_status: |_, _| {}, revalidate: true };
+pub const RULES: Rules =
+    Rules { default, validate, validate_update: update, validate_status: |_, _| {}, revalidate: true };
 
 fn default(body: &mut Tree) {
     body.make("status").default_str("phase", "Pending");

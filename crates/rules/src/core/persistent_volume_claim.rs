@@ -7,7 +7,8 @@ use crate::resources::{quantity, round_requirements, round_up_milli};
 use crate::{C, Defaults, Rules, Tree, meta_v1};
 
 /// Rules of the kind.
-pub const RULES: Rules = Rules { default, validate, validate_update: update, validate_status: status, revalidate: true };
+pub const RULES: Rules =
+    Rules { default, validate, validate_update: update, validate_status: status, revalidate: true };
 
 /// How a volume may be mounted.
 pub const ACCESS_MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
@@ -66,7 +67,10 @@ pub fn validate_spec(spec: &C) {
                 source.get("apiGroup").check(names::dns1123_subdomain);
             }
             if source.get("apiGroup").is_zero() && source.get("kind").str() != "PersistentVolumeClaim" {
-                source.invalid_value(source.get("kind").str(), "must be 'PersistentVolumeClaim' when referencing the default apiGroup");
+                source.invalid_value(
+                    source.get("kind").str(),
+                    "must be 'PersistentVolumeClaim' when referencing the default apiGroup",
+                );
             }
         }
     }

@@ -15,7 +15,8 @@ pub fn merge_match_label_keys(pod: &mut Object) {
         for term in required.into_iter().flatten() {
             merge(term, &value_of);
         }
-        let preferred = affinity.get_mut("preferredDuringSchedulingIgnoredDuringExecution").and_then(Value::as_array_mut);
+        let preferred =
+            affinity.get_mut("preferredDuringSchedulingIgnoredDuringExecution").and_then(Value::as_array_mut);
         for term in preferred.into_iter().flatten().filter_map(|w| w.get_mut("podAffinityTerm")) {
             merge(term, &value_of);
         }

@@ -221,7 +221,8 @@ pub fn status(new: &C, old: &C) {
 /// A container that has ended for good does not come back.
 fn container_transitions(now: &C, then: &C, policy: &str, old: &C) {
     for before in then.items() {
-        let Some(code) = before.get("state.terminated").value().map(|t| t.get("exitCode").and_then(Value::as_i64).unwrap_or(0))
+        let Some(code) =
+            before.get("state.terminated").value().map(|t| t.get("exitCode").and_then(Value::as_i64).unwrap_or(0))
         else {
             continue;
         };

@@ -6,7 +6,8 @@ use crate::apps::workload;
 use crate::{C, Defaults, Rules, Tree};
 
 /// Rules of the kind.
-pub const RULES: Rules = Rules { default, validate, validate_update: update, validate_status: status, revalidate: true };
+pub const RULES: Rules =
+    Rules { default, validate, validate_update: update, validate_status: status, revalidate: true };
 
 /// One replica; selector and labels follow the template's labels.
 fn default(body: &mut Tree) {

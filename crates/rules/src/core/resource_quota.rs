@@ -4,7 +4,8 @@ use crate::resources::round_up_milli;
 use crate::{C, Defaults, Rules, Tree};
 
 /// Rules of the kind.
-pub const RULES: Rules = Rules { default, validate, validate_update: update, validate_status: status, revalidate: true };
+pub const RULES: Rules =
+    Rules { default, validate, validate_update: update, validate_status: status, revalidate: true };
 
 fn default(body: &mut Tree) {
     for (part, list) in [("spec", "hard"), ("status", "hard"), ("status", "used")] {

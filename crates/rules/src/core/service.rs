@@ -32,8 +32,8 @@ fn default(body: &mut Tree) {
         }
     }
     let kind = spec.text("type").to_owned();
-    let external = matches!(kind.as_str(), "NodePort" | "LoadBalancer")
-        || (kind == "ClusterIP" && !spec.unset("externalIPs"));
+    let external =
+        matches!(kind.as_str(), "NodePort" | "LoadBalancer") || (kind == "ClusterIP" && !spec.unset("externalIPs"));
     if external {
         spec.default_str("externalTrafficPolicy", "Cluster");
     }

@@ -101,7 +101,8 @@ fn patch_node_ports(service: &mut Object, old: &Object) {
     let mut used: Vec<i64> = ports(service).iter().map(node_port).collect();
     let list = service.spec_mut().get_mut("ports").and_then(Value::as_array_mut);
     for port in list.into_iter().flatten().filter(|p| node_port(p) == 0).collect::<Vec<_>>() {
-        let same = before.iter().find(|b| b.get("port") == port.get("port") && b.get("protocol") == port.get("protocol"));
+        let same =
+            before.iter().find(|b| b.get("port") == port.get("port") && b.get("protocol") == port.get("protocol"));
         let number = same.map_or(0, node_port);
         if number != 0 && !used.contains(&number) {
             port["nodePort"] = number.into();
@@ -191,7 +192,8 @@ pub fn init_ip_families(service: &mut Object, old: Option<&Object>, cluster: &[&
     }
     let several = families.len() > 1 || ips.len() > 1;
     if policy.is_empty() && several {
-        let message = "must be 'RequireDualStack' or 'PreferDualStack' when multiple clusterIPs or ipFamilies are specified";
+        let message =
+            "must be 'RequireDualStack' or 'PreferDualStack' when multiple clusterIPs or ipFamilies are specified";
         // An update from two families that names no policy keeps the old one.
         if old.is_none() {
             return vec![Error::invalid(&spec.child("ipFamilyPolicy"), Value::Null, message)];

@@ -69,7 +69,9 @@ fn by_type(spec: &C) {
             }
         }
         "ExternalName" => {
-            for (field, what) in [("clusterIPs", "clusterIPs"), ("ipFamilies", "ipFamilies"), ("ipFamilyPolicy", "ipFamilyPolicy")] {
+            for (field, what) in
+                [("clusterIPs", "clusterIPs"), ("ipFamilies", "ipFamilies"), ("ipFamilyPolicy", "ipFamilyPolicy")]
+            {
                 if spec.get(field).len() > 0 {
                     spec.get(what).forbidden("may not be set for ExternalName services");
                 }
@@ -383,4 +385,3 @@ fn kept(spec: &C, before: &C, field: &str, unset: &str, secondary: &str) {
 pub fn status(new: &C, _old: &C) {
     status_ingress(new);
 }
-

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::{C, Defaults, Rules, Tree};
 use crate::meta_v1;
+use crate::{C, Defaults, Rules, Tree};
 use serde_json::Value;
 
 /// Rules of the kind.

@@ -12,8 +12,7 @@ fn default(body: &mut Tree) {
 /// The highest priority that users may define.
 const HIGHEST: i64 = 1_000_000_000;
 /// Classes of the system: name and value.
-const SYSTEM: [(&str, i64); 2] =
-    [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
+const SYSTEM: [(&str, i64); 2] = [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
 
 fn validate(class: &C) {
     let (name, value) = (class.get("metadata.name"), class.get("value"));

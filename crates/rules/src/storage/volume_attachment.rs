@@ -31,7 +31,9 @@ fn validate(attachment: &C) {
     match (inline.exists(), name.exists()) {
         (false, false) => source.missing("must specify exactly one of inlineVolumeSpec and persistentVolumeName"),
         (true, true) => source.forbidden("must specify exactly one of inlineVolumeSpec and persistentVolumeName"),
-        (false, true) if name.is_zero() => source.get("persistentVolumeName").missing("must specify non empty persistentVolumeName"),
+        (false, true) if name.is_zero() => {
+            source.get("persistentVolumeName").missing("must specify non empty persistentVolumeName")
+        }
         _ => {}
     }
 }

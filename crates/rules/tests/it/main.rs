@@ -113,7 +113,11 @@ fn pod_findings() {
             json!([{"name": "a", "emptyDir": {}, "hostPath": {"path": "/x"}}]),
             "spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type",
         ),
-        ("/spec/activeDeadlineSeconds", json!(0), "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive"),
+        (
+            "/spec/activeDeadlineSeconds",
+            json!(0),
+            "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive",
+        ),
         (
             "/spec/containers/0/env",
             json!([{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.host"}}}]),
@@ -146,7 +150,10 @@ fn pod_updates() {
     assert_eq!(image, Vec::<String>::new());
     let command = changes(rules, pod(), |pod| pod.spec_mut()["containers"][0]["command"] = json!(["sh"]));
     assert_eq!(command.len(), 1);
-    assert!(command[0].starts_with("spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`"));
+    assert!(
+        command[0]
+            .starts_with("spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`")
+    );
     let more = changes(rules, pod(), |pod| {
         pod.set(&["spec", "tolerations"], json!([{"key": "a", "operator": "Exists"}]));
     });
@@ -164,10 +171,7 @@ fn services() {
     assert_eq!(service.body["spec"]["internalTrafficPolicy"], "Cluster");
     let mut value = Value::from(service.clone());
     value["spec"]["ports"] = json!([{"port": 80}, {"port": 81}]);
-    assert_eq!(
-        findings(rules, value),
-        ["spec.ports[0].name: Required value", "spec.ports[1].name: Required value"]
-    );
+    assert_eq!(findings(rules, value), ["spec.ports[0].name: Required value", "spec.ports[1].name: Required value"]);
     let mut old = service;
     old.set(&["spec", "clusterIP"], "10.0.0.1".into());
     old.set(&["spec", "clusterIPs"], json!(["10.0.0.1"]));
@@ -187,7 +191,9 @@ fn deployments() {
     value["spec"]["template"]["metadata"]["labels"] = json!({"app": "other"});
     assert_eq!(
         findings(rules, value),
-        ["spec.template.metadata.labels: Invalid value: {\"app\":\"other\"}: `selector` does not match template `labels`"]
+        [
+            "spec.template.metadata.labels: Invalid value: {\"app\":\"other\"}: `selector` does not match template `labels`"
+        ]
     );
     let selector = changes(rules, deployment(), |deployment| {
         deployment.set(&["spec", "selector", "matchLabels"], json!({"app": "new"}));

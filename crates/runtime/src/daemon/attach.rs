@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use node_api::{
-    AttachRequest, Duplex, Error, ExecRequest, ExecSyncResult, ProcessStreams, Result, TerminalSize,
-};
+use node_api::{AttachRequest, Duplex, Error, ExecRequest, ExecSyncResult, ProcessStreams, Result, TerminalSize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;

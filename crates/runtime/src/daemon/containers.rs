@@ -9,9 +9,7 @@ use node_api::{
     ImageContent, ImageSpec, LinuxResources, PodSandbox, PodSandboxFilter, PodSandboxState, PodSandboxStatus, Result,
 };
 
-use super::records::{
-    CONTAINER_FILE, ContainerEntry, ContainerRecord, Pod, SPEC_FILE, read_json, write_json,
-};
+use super::records::{CONTAINER_FILE, ContainerEntry, ContainerRecord, Pod, SPEC_FILE, read_json, write_json};
 use super::{Inner, now_ns};
 use crate::proto::{Op, Phase, Run};
 use crate::spec::Spec;

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use node_api::{
-    ContainerEventType, DnsConfig, Error, NamespaceMode, NetworkRequest, PodSandboxConfig, Result,
-};
+use node_api::{ContainerEventType, DnsConfig, Error, NamespaceMode, NetworkRequest, PodSandboxConfig, Result};
 
 use super::records::{Pod, PodState, SANDBOX_FILE, SandboxRecord, write_json};
 use super::{Inner, now_ns, sys_error};
@@ -111,8 +109,7 @@ impl Inner {
         }
         std::fs::rename(&hidden, &pod.dir).map_err(io("name the pod's directory"))?;
         if own_ipc {
-            const SAFE: u64 =
-                sys::mount::attr::NOSUID | sys::mount::attr::NODEV | sys::mount::attr::NOEXEC;
+            const SAFE: u64 = sys::mount::attr::NOSUID | sys::mount::attr::NODEV | sys::mount::attr::NOEXEC;
             let options = [("mode", Some("1777")), ("size", Some("67108864"))];
             sys::mount::tmpfs(&pod.dir.join("shm"), &options, SAFE).map_err(sys_error)?;
         }

@@ -22,12 +22,7 @@ impl RuntimeService for Runtime {
     async fn status(&self) -> Result<RuntimeStatus> {
         let condition = |kind: &str, problem: Option<(&str, String)>| {
             let (reason, message) = problem.clone().unwrap_or_default();
-            RuntimeCondition {
-                kind: kind.to_owned(),
-                status: problem.is_none(),
-                reason: reason.to_owned(),
-                message,
-            }
+            RuntimeCondition { kind: kind.to_owned(), status: problem.is_none(), reason: reason.to_owned(), message }
         };
         let network = match &self.0.options.network {
             None => Some("no network is configured".to_owned()),
@@ -35,11 +30,8 @@ impl RuntimeService for Runtime {
         };
         let network = network.map(|message| ("NetworkPluginNotReady", message));
         let handlers = std::iter::once(String::new()).chain(self.0.options.handlers.iter().cloned());
-        let handlers = handlers.map(|name| RuntimeHandler {
-            name,
-            recursive_read_only_mounts: true,
-            user_namespaces: false,
-        });
+        let handlers =
+            handlers.map(|name| RuntimeHandler { name, recursive_read_only_mounts: true, user_namespaces: false });
         Ok(RuntimeStatus {
             conditions: vec![condition("RuntimeReady", None), condition("NetworkReady", network)],
             handlers: handlers.collect(),

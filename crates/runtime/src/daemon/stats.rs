@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use node_api::{
-    ContainerStats, CpuUsage, FilesystemUsage, InterfaceUsage, MemoryUsage, PodSandboxStats, Result,
-};
+use node_api::{ContainerStats, CpuUsage, FilesystemUsage, InterfaceUsage, MemoryUsage, PodSandboxStats, Result};
 use sys::cgroup::Stats;
 
 use super::records::{ContainerEntry, Pod};

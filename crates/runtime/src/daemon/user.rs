@@ -35,22 +35,13 @@ impl Resolved {
 ///
 /// # Errors
 /// Names that the image does not know, ids that are none.
-pub(super) fn resolve(
-    layers: &[PathBuf],
-    security: &ContainerSecurityContext,
-    image_user: &str,
-) -> Result<Resolved> {
+pub(super) fn resolve(layers: &[PathBuf], security: &ContainerSecurityContext, image_user: &str) -> Result<Resolved> {
     let passwd = read_from_layers(layers, "etc/passwd");
     let group = read_from_layers(layers, "etc/group");
     resolve_in(&passwd, &group, security, image_user)
 }
 
-fn resolve_in(
-    passwd: &str,
-    group: &str,
-    security: &ContainerSecurityContext,
-    image_user: &str,
-) -> Result<Resolved> {
+fn resolve_in(passwd: &str, group: &str, security: &ContainerSecurityContext, image_user: &str) -> Result<Resolved> {
     let (user, mut wanted_group) = match (security.run_as_user, security.run_as_username.as_str()) {
         (Some(uid), _) => (uid.to_string(), None),
         (None, "") => match image_user.split_once(':') {

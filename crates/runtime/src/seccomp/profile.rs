@@ -99,11 +99,11 @@ impl Entry {
                 if cfg!(target_arch = "x86_64") { &["amd64", "x86_64"] } else { &["arm64", "aarch64"] };
             names.contains(&a.as_str())
         };
-        let included = self.includes.as_ref().is_none_or(|f| {
-            f.caps.iter().all(has) && (f.arches.is_empty() || f.arches.iter().any(arch))
-        });
-        let excluded =
-            self.excludes.as_ref().is_some_and(|f| f.caps.iter().any(has) || f.arches.iter().any(arch));
+        let included = self
+            .includes
+            .as_ref()
+            .is_none_or(|f| f.caps.iter().all(has) && (f.arches.is_empty() || f.arches.iter().any(arch)));
+        let excluded = self.excludes.as_ref().is_some_and(|f| f.caps.iter().any(has) || f.arches.iter().any(arch));
         included && !excluded
     }
 

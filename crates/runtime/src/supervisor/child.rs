@@ -27,11 +27,7 @@ impl<'a> Setup<'a> {
         Ok(Self::First { dir: dir.to_owned(), spec, views, seccomp: read_filters(&spec.corten.seccomp)? })
     }
 
-    pub(super) fn exec(
-        target: BorrowedFd<'a>,
-        process: Process,
-        seccomp: &[PathBuf],
-    ) -> Result<Self, String> {
+    pub(super) fn exec(target: BorrowedFd<'a>, process: Process, seccomp: &[PathBuf]) -> Result<Self, String> {
         Ok(Self::Exec { target, process: Box::new(process), seccomp: read_filters(seccomp)? })
     }
 
@@ -56,12 +52,7 @@ pub(super) fn run(setup: Setup<'_>, stdio: Stdio, joiner: Option<&Joiner>, socke
 
 enum Never {}
 
-fn become_program(
-    setup: Setup<'_>,
-    stdio: Stdio,
-    joiner: Option<&Joiner>,
-    socket: &OwnedFd,
-) -> Result<Never, String> {
+fn become_program(setup: Setup<'_>, stdio: Stdio, joiner: Option<&Joiner>, socket: &OwnedFd) -> Result<Never, String> {
     // Until it is another program, nobody in the container may look into this process or at its executable.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .map_err(|e| format!("make undumpable: {e}"))?;
@@ -173,7 +164,11 @@ fn confine_and_exec(process: &Process, seccomp: &[Vec<u8>]) -> Result<Never, Str
 /// (`/proc/self/fd/...`): the kernel cannot name such a place.
 fn require_inside() -> Result<(), String> {
     let here = rustix::process::getcwd(Vec::new()).map_err(|e| format!("read the working directory: {e}"))?;
-    if here.as_bytes().starts_with(b"/") { Ok(()) } else { Err("the working directory is outside of the container".into()) }
+    if here.as_bytes().starts_with(b"/") {
+        Ok(())
+    } else {
+        Err("the working directory is outside of the container".into())
+    }
 }
 
 fn install(seccomp: &[Vec<u8>]) -> Result<(), String> {
@@ -187,9 +182,8 @@ fn exec(process: &Process) -> String {
         Ok(path) => path,
         Err(why) => return format!("exec: {name:?}: {why}"),
     };
-    let strings = |list: &[String]| -> Option<Vec<CString>> {
-        list.iter().map(|s| CString::new(s.as_bytes()).ok()).collect()
-    };
+    let strings =
+        |list: &[String]| -> Option<Vec<CString>> { list.iter().map(|s| CString::new(s.as_bytes()).ok()).collect() };
     let (Some(argv), Some(envp)) = (strings(&process.args), strings(&process.env)) else {
         return format!("exec: {name:?}: a NUL byte in arguments or environment");
     };

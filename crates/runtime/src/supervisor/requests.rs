@@ -60,9 +60,7 @@ impl Supervisor {
                 }
                 plain(Ok(()))
             }
-            Op::Attach { container, stdin, stdout, stderr } => {
-                self.op_attach(&container, [stdin, stdout, stderr], fds)
-            }
+            Op::Attach { container, stdin, stdout, stderr } => self.op_attach(&container, [stdin, stdout, stderr], fds),
             Op::EndStdin { container } => {
                 if let Some(c) = self.containers.get_mut(&container)
                     && c.spec.corten.stdin_once

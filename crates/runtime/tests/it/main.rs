@@ -77,8 +77,10 @@ async fn identity_confinement_and_mounts_are_as_configured() {
     let id = f.start(&pod, &config).await;
     let cases: &[(&str, &str)] = &[
         ("id -u; id -g; id -G", "1234\n5678\n5678 60000\n"),
-        ("grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\\t'",
-            "CapEff:0000000000000000\nCapBnd:0000000000000000\nNoNewPrivs:1\nSeccomp:2\n"),
+        (
+            "grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status | tr -d '\\t'",
+            "CapEff:0000000000000000\nCapBnd:0000000000000000\nNoNewPrivs:1\nSeccomp:2\n",
+        ),
         ("cat /data/sub/file; touch /data/sub/x 2>&1 | grep -o Read-only", "contentRead-only\n"),
         ("touch /x 2>&1 | grep -o Read-only", "Read-only\n"),
         ("hostname; cat /etc/hostname", "confined\nconfined\n"),
@@ -193,7 +195,14 @@ async fn a_terminal_is_logged_attached_and_resized() {
     assert!(streams.tty && streams.stderr.is_none());
     streams.resize.send(TerminalSize { width: 90, height: 20 }).await.unwrap();
     // Sizes and input travel on different ways: ask until the size is there.
-    let terminal = f.runtime.exec_sync(&id, &["sh", "-c", "until stty size < /dev/console | grep -q '20 90'; do :; done"].map(str::to_owned), Some(Duration::from_secs(10))).await;
+    let terminal = f
+        .runtime
+        .exec_sync(
+            &id,
+            &["sh", "-c", "until stty size < /dev/console | grep -q '20 90'; do :; done"].map(str::to_owned),
+            Some(Duration::from_secs(10)),
+        )
+        .await;
     assert_eq!(terminal.unwrap().exit_code, 0);
     let stdin = streams.stdin.as_mut().unwrap();
     stdin.write_all(b"go\n").await.unwrap();
@@ -232,7 +241,8 @@ async fn on_the_host_network_the_pod_is_the_node() {
     config.hostname = String::new();
     config.linux.security_context.namespace_options.network = NamespaceMode::Node;
     let pod = f.run(&config).await;
-    let mut c = container("c", &["sh", "-c", "readlink /proc/self/ns/net; readlink /proc/self/ns/uts; cat /proc/1/comm"]);
+    let mut c =
+        container("c", &["sh", "-c", "readlink /proc/self/ns/net; readlink /proc/self/ns/uts; cat /proc/1/comm"]);
     c.linux.security_context.namespace_options.pid = NamespaceMode::Node;
     let id = f.start(&pod, &c).await;
     let log = std::fs::read_to_string(f.ended(&id).await.log_path).unwrap();
@@ -334,7 +344,8 @@ async fn containers_share_what_pods_share() {
     let mut serve = container("serve", &["sh", "-c", "echo hi > /dev/shm/x; nc -l -p 8080 -e echo hello"]);
     serve.linux.security_context.namespace_options.pid = NamespaceMode::Pod;
     let server = f.start(&pod, &serve).await;
-    let script = "cat /proc/1/comm; until [ -s /dev/shm/x ]; do :; done; cat /dev/shm/x; ps | grep -q '[n]c -l' && echo seen";
+    let script =
+        "cat /proc/1/comm; until [ -s /dev/shm/x ]; do :; done; cat /dev/shm/x; ps | grep -q '[n]c -l' && echo seen";
     let mut look = container("look", &["sh", "-c", script]);
     look.linux.security_context.namespace_options.pid = NamespaceMode::Pod;
     let id = f.start(&pod, &look).await;

@@ -95,10 +95,13 @@ fn assumed_pods_count() {
 #[test]
 fn host_ports_exclude_each_other() {
     let with_port = |name: &str, ip: &str| {
-        pod(name, json!({
-            "containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80, "hostIP": ip}]}],
-            "nodeSelector": {"kubernetes.io/hostname": "big"},
-        }))
+        pod(
+            name,
+            json!({
+                "containers": [{"name": "c", "ports": [{"containerPort": 80, "hostPort": 80, "hostIP": ip}]}],
+                "nodeSelector": {"kubernetes.io/hostname": "big"},
+            }),
+        )
     };
     let mut cache = cluster();
     let mut cycle = Cycle::new(default_plugins());

@@ -14,11 +14,8 @@ fn fits(pod: &PodInfo, node: &NodeInfo) -> bool {
     if node.node.spec.as_ref().and_then(|s| s.unschedulable) != Some(true) {
         return true;
     }
-    let taint = Taint {
-        key: "node.kubernetes.io/unschedulable".into(),
-        effect: "NoSchedule".into(),
-        ..Taint::default()
-    };
+    let taint =
+        Taint { key: "node.kubernetes.io/unschedulable".into(), effect: "NoSchedule".into(), ..Taint::default() };
     let tolerations = pod.pod.spec.as_ref().and_then(|s| s.tolerations.as_deref()).unwrap_or_default();
     tolerations.iter().any(|t| tolerates(t, &taint))
 }

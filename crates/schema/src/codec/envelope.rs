@@ -77,7 +77,8 @@ pub fn write_envelope(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
 /// Writes everything before the message, whose length must be known.
 pub(crate) fn begin_envelope(out: &mut Vec<u8>, api_version: &str, kind: &str, raw_len: usize) {
     out.extend_from_slice(&MAGIC);
-    let meta = 2 + varint_len(api_version.len() as u64) + varint_len(kind.len() as u64) + api_version.len() + kind.len();
+    let meta =
+        2 + varint_len(api_version.len() as u64) + varint_len(kind.len() as u64) + api_version.len() + kind.len();
     out.push(0x0a);
     put_varint(out, meta as u64);
     put_bytes(out, 1, api_version.as_bytes());

@@ -27,8 +27,8 @@ pub use envelope::{Envelope, MAGIC, open_envelope, write_envelope};
 pub use error::Error;
 pub use from_proto::{message_to_json, message_to_value, protobuf_to_json};
 pub use list::{
-    JsonListWriter, ListMeta, ProtobufListWriter, SplitList, json_watch_event, open_protobuf_watch_event, protobuf_list,
-    protobuf_watch_event, split_protobuf_list,
+    JsonListWriter, ListMeta, ProtobufListWriter, SplitList, json_watch_event, open_protobuf_watch_event,
+    protobuf_list, protobuf_watch_event, split_protobuf_list,
 };
 pub use splice::{
     partial_object_metadata, partial_object_metadata_json, set_resource_version, write_with_resource_version,

@@ -65,12 +65,7 @@ fn civil(seconds: i64) -> String {
     let day = day_of_year - (153 * month_index + 2) / 5 + 1;
     let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
     let year = year_of_era + era * 400 + i128::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}",
-        of_day / 3600,
-        of_day / 60 % 60,
-        of_day % 60
-    )
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", of_day / 3600, of_day / 60 % 60, of_day % 60)
 }
 
 /// Parses RFC 3339 as Go's `time.Parse` does; `micro` wants exactly six digits, as `RFC3339Micro`.
@@ -202,9 +197,9 @@ pub(crate) fn parse_duration(text: &str) -> Result<i64> {
     }
     let mut total = 0i128;
     while !rest.is_empty() {
-        let len = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(|| {
-            Error::Json(format!("time: missing unit in duration {text:?}"))
-        })?;
+        let len = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .ok_or_else(|| Error::Json(format!("time: missing unit in duration {text:?}")))?;
         let (number, tail) = rest.split_at(len);
         let unit_len = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(unit_len);
@@ -275,7 +270,9 @@ mod tests {
 
     #[test]
     fn quantities() {
-        for text in ["0", "1", "100m", "1500m", "64Mi", "1Gi", "250k", "1001", "1e3", "1000m", "1024Ki", "0.5", "1000", "10M"] {
+        for text in
+            ["0", "1", "100m", "1500m", "64Mi", "1Gi", "250k", "1001", "1e3", "1000m", "1024Ki", "0.5", "1000", "10M"]
+        {
             let parsed: meta::quantity::Quantity = text.parse().expect("quantity");
             assert_eq!(canonical_quantity(text).as_deref(), Ok(parsed.to_string().as_str()), "{text}");
         }

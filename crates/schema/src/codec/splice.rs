@@ -1,9 +1,9 @@
 //! Puts `resourceVersion` into stored bytes on their way out, without decoding them.
 
+use super::Result;
 use super::envelope::{begin_envelope, end_envelope, open_envelope};
 use super::from_proto::version_text;
 use super::wire::{Reader, put_bytes, put_varint, varint_len};
-use super::Result;
 
 /// `metadata` in every kind.
 const METADATA: u32 = 1;

@@ -335,7 +335,8 @@ proptest! {
 
 #[test]
 fn configuration_kinds_decode() {
-    let kubelet = b"apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nsyncFrequency: 90s\nmaxPods: 50\n\
+    let kubelet =
+        b"apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nsyncFrequency: 90s\nmaxPods: 50\n\
         evictionHard: {memory.available: 5%}\nauthentication: {webhook: {cacheTTL: 2m}}\nnope: 1\n";
     let decoded = decode_yaml(kubelet, None).expect("decode");
     assert_eq!(decoded.strict, [r#"unknown field "nope""#]);
@@ -352,10 +353,12 @@ fn configuration_kinds_decode() {
 
 #[test]
 fn deep_nesting_is_refused() {
-    let deep = format!("{{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"x\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    let deep =
+        format!("{{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"x\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
     assert!(decode_json(deep.as_bytes(), None).is_err());
     assert_eq!(decode_untyped_json(deep.as_bytes()), Err(Error::TooDeep));
-    let schema = crate::type_by_name("apiextensions-apiserver/pkg/apis/apiextensions/v1", "JSONSchemaProps").expect("type");
+    let schema =
+        crate::type_by_name("apiextensions-apiserver/pkg/apis/apiextensions/v1", "JSONSchemaProps").expect("type");
     let not = schema.field("not").expect("not").number();
     let mut bytes = Vec::new();
     for _ in 0..1000 {

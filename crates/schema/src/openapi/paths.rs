@@ -3,7 +3,9 @@
 use meta::GroupVersion;
 use serde_json::{Map, Value, json};
 
-use super::operations::{Operation, Target, body_parameters, delete_parameters, list_parameters, parameter, path_parameter};
+use super::operations::{
+    Operation, Target, body_parameters, delete_parameters, list_parameters, parameter, path_parameter,
+};
 use super::{Resource, Subresource, definitions, kind_definition};
 
 /// `/api/v1` or `/apis/apps/v1`.
@@ -86,7 +88,13 @@ impl Paths<'_> {
     }
 
     fn operation(&self, verb: &str, action: &str, id: String, text: String) -> Operation {
-        Operation { id: format!("{verb}{}{id}", self.target.prefix), text, action: action.to_owned(), gvk: Some(self.resource.gvk()), ..Operation::default() }
+        Operation {
+            id: format!("{verb}{}{id}", self.target.prefix),
+            text,
+            action: action.to_owned(),
+            gvk: Some(self.resource.gvk()),
+            ..Operation::default()
+        }
     }
 
     fn common(&self, item: bool) -> Vec<Value> {
@@ -245,7 +253,8 @@ impl Paths<'_> {
                 parameters.push(path_parameter("name", &format!("name of the {kind}")));
             }
             if path.contains("{namespace}") {
-                parameters.push(path_parameter("namespace", "object name and auth scope, such as for teams and projects"));
+                parameters
+                    .push(path_parameter("namespace", "object name and auth scope, such as for teams and projects"));
             }
             parameters.push(parameter("pretty", "string"));
             paths.insert(path, json!({"get": watch.build(&self.target), "parameters": parameters}));
@@ -258,7 +267,8 @@ impl Paths<'_> {
             self.connect(paths, path, sub);
             return;
         }
-        let name = if sub.kind == self.resource.gvk() { self.resource.definition_name() } else { kind_definition(&sub.kind) };
+        let name =
+            if sub.kind == self.resource.gvk() { self.resource.definition_name() } else { kind_definition(&sub.kind) };
         let id = format!("{}{}{}", self.scope, self.resource.kind, super::operations::camel(&sub.name));
         let mut operations = self.read_write(&sub.verbs, &name, &id, &sub.name, Some(&sub.kind));
         if sub.verbs.iter().any(|v| v == "create") {
@@ -282,24 +292,32 @@ impl Paths<'_> {
         } else {
             &["get", "post"]
         };
-        let forms: &[(&str, &str)] = if sub.name == "proxy" { &[("", ""), ("/{path}", "WithPath")] } else { &[("", "")] };
+        let forms: &[(&str, &str)] =
+            if sub.name == "proxy" { &[("", ""), ("/{path}", "WithPath")] } else { &[("", "")] };
         for (suffix, with) in forms {
             let mut operations = Map::new();
             for method in methods {
                 let verb = super::operations::camel(method);
                 let name = super::operations::camel(&sub.name);
-                let text = format!("connect {} requests to {} of {}", method.to_uppercase(), sub.name, self.resource.kind);
+                let text =
+                    format!("connect {} requests to {} of {}", method.to_uppercase(), sub.name, self.resource.kind);
                 let operation = Operation {
                     gvk: Some(sub.kind.clone()),
                     text_only: true,
-                    ..self.operation("connect", "connect", format!("{verb}{}{}{name}{with}", self.scope, self.resource.kind), text)
+                    ..self.operation(
+                        "connect",
+                        "connect",
+                        format!("{verb}{}{}{name}{with}", self.scope, self.resource.kind),
+                        text,
+                    )
                 };
                 operations.insert((*method).to_owned(), operation.build(&self.target));
             }
             let mut parameters = super::operations::option_parameters(&sub.kind);
             parameters.push(path_parameter("name", &format!("name of the {}", sub.kind.kind)));
             if self.resource.namespaced {
-                parameters.push(path_parameter("namespace", "object name and auth scope, such as for teams and projects"));
+                parameters
+                    .push(path_parameter("namespace", "object name and auth scope, such as for teams and projects"));
             }
             if !suffix.is_empty() {
                 parameters.push(path_parameter("path", "path to the resource"));

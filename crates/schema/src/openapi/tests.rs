@@ -25,7 +25,11 @@ fn bare(value: &Value) -> Value {
         Value::Object(map) => {
             let kept = map.iter().filter(|(k, v)| !(*k == "description" && v.is_string()));
             let kept: Map<String, Value> = kept.map(|(k, v)| (k.clone(), bare(v))).collect();
-            if kept.len() < map.len() && kept.len() == 1 && kept.contains_key("allOf") { kept["allOf"][0].clone() } else { kept.into() }
+            if kept.len() < map.len() && kept.len() == 1 && kept.contains_key("allOf") {
+                kept["allOf"][0].clone()
+            } else {
+                kept.into()
+            }
         }
         Value::Array(items) => items.iter().map(bare).collect(),
         other => other.clone(),
@@ -101,7 +105,8 @@ fn v3_documents_are_upstreams() {
         let gv: GroupVersion = list["groupVersion"].as_str().unwrap_or_default().parse().expect("group version");
         let have = v3_document(&gv, &resources(&list), &undescribed, "unversioned");
         let want = read(&dir.join("openapi/v3").join(openapi));
-        let (have_paths, want_paths) = (have["paths"].as_object().expect("paths"), want["paths"].as_object().expect("paths"));
+        let (have_paths, want_paths) =
+            (have["paths"].as_object().expect("paths"), want["paths"].as_object().expect("paths"));
         for (path, item) in want_paths {
             for (method, operation) in item.as_object().into_iter().flatten().filter(|(m, _)| *m != "parameters") {
                 let mine = have_paths.get(path).and_then(|i| i.get(method));

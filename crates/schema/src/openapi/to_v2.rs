@@ -151,7 +151,9 @@ fn operation(operation: Value) -> Value {
     let mut produces = Vec::new();
     if let Some(Value::Object(responses)) = map.get_mut("responses") {
         for response in responses.values_mut() {
-            let Some(Value::Object(content)) = response.as_object_mut().and_then(|r| r.remove("content")) else { continue };
+            let Some(Value::Object(content)) = response.as_object_mut().and_then(|r| r.remove("content")) else {
+                continue;
+            };
             if produces.is_empty() {
                 produces = content.keys().cloned().map(Value::from).collect();
             }

@@ -249,9 +249,8 @@ impl Store for Embedded {
         if self.core.hub.is_closed() {
             return Err(Error::Closed);
         }
-        let small = request.range.is_single()
-            || request.count_only
-            || (request.limit > 0 && request.limit <= SMALL_READ);
+        let small =
+            request.range.is_single() || request.count_only || (request.limit > 0 && request.limit <= SMALL_READ);
         let core = self.core.clone();
         let read = move || core.read(|view, head| view.range(&request, head));
         if small || !self.core.backend.blocks() {

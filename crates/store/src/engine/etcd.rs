@@ -233,7 +233,8 @@ impl Store for Etcd {
 
     async fn lease_grant(&self, ttl: i64, id: LeaseId) -> Result<Lease> {
         let request = LeaseGrantRequest { ttl, id };
-        let answer = self.lease_call(Kind::Write, move |mut client| async move { client.lease_grant(request).await }).await?;
+        let answer =
+            self.lease_call(Kind::Write, move |mut client| async move { client.lease_grant(request).await }).await?;
         let answer = answer.into_inner();
         if !answer.error.is_empty() {
             return Err(Error::Unavailable { message: answer.error });
@@ -243,7 +244,8 @@ impl Store for Etcd {
 
     async fn lease_revoke(&self, id: LeaseId) -> Result<Revision> {
         let request = LeaseRevokeRequest { id };
-        let answer = self.lease_call(Kind::Write, move |mut client| async move { client.lease_revoke(request).await }).await;
+        let answer =
+            self.lease_call(Kind::Write, move |mut client| async move { client.lease_revoke(request).await }).await;
         let answer = answer.map_err(|error| errors::name_lease(error, id))?;
         Ok(revision(answer.into_inner().header))
     }
@@ -262,7 +264,9 @@ impl Store for Etcd {
 
     async fn lease_time_to_live(&self, id: LeaseId, keys: bool) -> Result<LeaseStatus> {
         let request = LeaseTimeToLiveRequest { id, keys };
-        let answer = self.lease_call(Kind::Read, move |mut client| async move { client.lease_time_to_live(request).await }).await;
+        let answer = self
+            .lease_call(Kind::Read, move |mut client| async move { client.lease_time_to_live(request).await })
+            .await;
         match answer.map(|answer| answer.into_inner()) {
             Ok(answer) => Ok(LeaseStatus {
                 id,
@@ -278,7 +282,8 @@ impl Store for Etcd {
 
     async fn lease_list(&self) -> Result<Vec<LeaseId>> {
         let request = LeaseLeasesRequest {};
-        let answer = self.lease_call(Kind::Read, move |mut client| async move { client.lease_leases(request).await }).await?;
+        let answer =
+            self.lease_call(Kind::Read, move |mut client| async move { client.lease_leases(request).await }).await?;
         Ok(answer.into_inner().leases.into_iter().map(|lease| lease.id).collect())
     }
 

@@ -97,7 +97,12 @@ async fn a_snapshot_becomes_a_store() {
     let loaded = snapshot::load_into(&*other, &file).await.expect("load");
     assert!(loaded >= revision);
     let (found, expected) = (dump(&*other, 0).await, dump(&*store, 0).await);
-    assert!(found.iter().map(|kv| (&kv.key, &kv.value, kv.lease)).eq(expected.iter().map(|kv| (&kv.key, &kv.value, kv.lease))));
+    assert!(
+        found
+            .iter()
+            .map(|kv| (&kv.key, &kv.value, kv.lease))
+            .eq(expected.iter().map(|kv| (&kv.key, &kv.value, kv.lease)))
+    );
     assert!(snapshot::load_into(&*other, &file).await.is_err(), "only an empty store is filled");
     let mut bytes = std::fs::read(&file).expect("read");
     let middle = bytes.len() / 2;

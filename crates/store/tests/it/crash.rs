@@ -15,7 +15,8 @@ const WRITERS: usize = 8;
 #[test]
 fn child_that_writes() {
     let Some(dir) = std::env::var_os(DIR) else { return };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let store = Embedded::open(dir, EmbeddedOptions::default()).await.expect("open");
         let writers = (0..WRITERS).map(|writer| tokio::spawn(write_forever(store.clone(), writer)));

@@ -63,11 +63,8 @@ impl Group {
     /// The directory of a v1 controller or, for an empty name, of v2.
     #[must_use]
     pub fn dir(&self, controller: &str) -> Option<PathBuf> {
-        let mount = if controller.is_empty() {
-            self.hierarchies.v2.as_deref()
-        } else {
-            self.hierarchies.v1_mount(controller)
-        };
+        let mount =
+            if controller.is_empty() { self.hierarchies.v2.as_deref() } else { self.hierarchies.v1_mount(controller) };
         mount.map(|m| m.join(&self.path))
     }
 
@@ -290,10 +287,8 @@ impl Group {
             }
             // v1 has no event for this: look again every 2 ms.
             let step = if events.is_some() { left } else { left.min(Duration::from_millis(2)) };
-            let timeout = rustix::event::Timespec {
-                tv_sec: step.as_secs() as i64,
-                tv_nsec: i64::from(step.subsec_nanos()),
-            };
+            let timeout =
+                rustix::event::Timespec { tv_sec: step.as_secs() as i64, tv_nsec: i64::from(step.subsec_nanos()) };
             match &events {
                 Some(events) => {
                     // Read first: poll tells of changes since the last read.

@@ -31,8 +31,12 @@ pub async fn expiry_deletes_keys(env: Env) {
     let lease = env.store.lease_grant(1, 0).await.expect("grant");
     let mut watcher = env.store.watch(WatchRequest::new(env.range())).await.expect("watch");
     put_leased(&env, "a", lease.id).await;
-    assert!(matches!(next(&mut watcher).await, WatchMessage::Events { events, .. } if events[0].kind == EventKind::Put));
-    assert!(matches!(next(&mut watcher).await, WatchMessage::Events { events, .. } if events[0].kind == EventKind::Delete));
+    assert!(
+        matches!(next(&mut watcher).await, WatchMessage::Events { events, .. } if events[0].kind == EventKind::Put)
+    );
+    assert!(
+        matches!(next(&mut watcher).await, WatchMessage::Events { events, .. } if events[0].kind == EventKind::Delete)
+    );
     assert_eq!(env.value("a").await, None);
     let status = env.store.lease_time_to_live(lease.id, false).await.expect("time to live");
     assert_eq!(status.remaining_ttl, -1);

@@ -69,7 +69,9 @@ pub async fn conditional_writes(env: Env) {
         env.store.put_if(key.clone(), expected, Bytes::from_static(value.as_bytes()), 0).await.expect("put_if")
     };
     let Conditional::Applied { revision: first } = put(0, "1").await else { panic!("a create must apply") };
-    let Conditional::Conflict { current: Some(current), .. } = put(0, "x").await else { panic!("a create must conflict") };
+    let Conditional::Conflict { current: Some(current), .. } = put(0, "x").await else {
+        panic!("a create must conflict")
+    };
     assert_eq!((current.mod_revision, &current.value[..]), (first, &b"1"[..]));
     let Conditional::Applied { revision: second } = put(first, "2").await else { panic!("an update must apply") };
     let stale = env.store.delete_if(key.clone(), first).await.expect("delete_if");
@@ -136,7 +138,8 @@ pub async fn concurrent_counters(env: Env) {
         for _ in 0..rounds {
             let (mut kv, _) = env.store.get(env.key("n")).await.expect("get");
             loop {
-                let count = kv.as_ref().map_or(0, |kv| String::from_utf8_lossy(&kv.value).parse::<i64>().expect("a number"));
+                let count =
+                    kv.as_ref().map_or(0, |kv| String::from_utf8_lossy(&kv.value).parse::<i64>().expect("a number"));
                 let expected = kv.as_ref().map_or(0, |kv| kv.mod_revision);
                 let value = Bytes::from((count + 1).to_string());
                 match env.store.put_if(env.key("n"), expected, value, 0).await.expect("put_if") {
@@ -159,12 +162,8 @@ pub async fn ignore_value_and_lease(env: Env) {
     assert!(matches!(run(&keep_value).await, Err(Error::KeyNotFound)));
     env.put("a", "1").await;
     run(&keep_value).await.expect("put");
-    let keep_lease = PutOp {
-        key: env.key("a"),
-        value: Bytes::from_static(b"2"),
-        ignore_lease: true,
-        ..PutOp::default()
-    };
+    let keep_lease =
+        PutOp { key: env.key("a"), value: Bytes::from_static(b"2"), ignore_lease: true, ..PutOp::default() };
     run(&keep_lease).await.expect("put");
     let (kv, _) = env.store.get(env.key("a")).await.expect("get");
     let kv = kv.expect("the key is there");

@@ -5,7 +5,10 @@ use std::os::unix::fs::MetadataExt;
 use super::*;
 
 fn payload(files: &[(&str, &str)]) -> Payload {
-    files.iter().map(|(path, data)| ((*path).to_owned(), FileProjection::new(data.as_bytes().to_vec(), 0o644))).collect()
+    files
+        .iter()
+        .map(|(path, data)| ((*path).to_owned(), FileProjection::new(data.as_bytes().to_vec(), 0o644)))
+        .collect()
 }
 
 #[test]

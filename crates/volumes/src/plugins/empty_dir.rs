@@ -37,7 +37,8 @@ impl Plugin for EmptyDir {
             "Memory" => mounts::mount_tmpfs(&path, memory_size(cx, source.size_limit.as_ref()))?,
             medium => return Err(Error::Unsupported(format!("unknown storage medium {medium:?}"))),
         }
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).map_err(|e| Error::io("setting mode of", &path, e))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777))
+            .map_err(|e| Error::io("setting mode of", &path, e))?;
         if let Some(group) = cx.fs_group() {
             ownership::apply(&path, group, false, ownership::ChangePolicy::Always)?;
         }
@@ -51,7 +52,8 @@ fn memory_size(cx: &PodContext, limit: Option<&crate::k8s::Quantity>) -> Option<
     let node = cx.facts.allocatable.get("memory").map(|q| quantity::parse(q).value()).filter(|v| *v > 0);
     let spec = cx.pod.spec.as_ref();
     let containers = spec.map(|s| s.containers.as_slice()).unwrap_or_default();
-    let limits = containers.iter().map(|c| quantity::value(c.resources.as_ref().and_then(|r| r.limits.as_ref()), "memory"));
+    let limits =
+        containers.iter().map(|c| quantity::value(c.resources.as_ref().and_then(|r| r.limits.as_ref()), "memory"));
     let of_pod = limits.sum::<Option<i64>>().filter(|v| *v > 0);
     [own, node, of_pod].into_iter().flatten().min().and_then(|v| u64::try_from(v).ok())
 }

@@ -39,19 +39,22 @@ pub fn check(path: &str, kind: &str) -> Result<()> {
     }
     let path = Path::new(path);
     let meta = fs::metadata(path).ok();
-    let fail = |what: &str| Err(Error::Invalid(format!("hostPath type check failed: {} is not {what}", path.display())));
+    let fail =
+        |what: &str| Err(Error::Invalid(format!("hostPath type check failed: {} is not {what}", path.display())));
     let found = |test: fn(&fs::FileType) -> bool| meta.as_ref().is_some_and(|m| test(&m.file_type()));
     match kind {
         "" => Ok(()),
         "DirectoryOrCreate" if meta.is_none() => {
             fs::create_dir_all(path).map_err(|e| Error::io("creating", path, e))?;
-            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(|e| Error::io("setting mode of", path, e))
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755))
+                .map_err(|e| Error::io("setting mode of", path, e))
         }
         "DirectoryOrCreate" | "Directory" if found(fs::FileType::is_dir) => Ok(()),
         "DirectoryOrCreate" | "Directory" => fail("a directory"),
         "FileOrCreate" if meta.is_none() => {
             fs::File::create(path).map_err(|e| Error::io("creating", path, e))?;
-            fs::set_permissions(path, fs::Permissions::from_mode(0o644)).map_err(|e| Error::io("setting mode of", path, e))
+            fs::set_permissions(path, fs::Permissions::from_mode(0o644))
+                .map_err(|e| Error::io("setting mode of", path, e))
         }
         "FileOrCreate" | "File" if found(fs::FileType::is_file) => Ok(()),
         "FileOrCreate" | "File" => fail("a file"),

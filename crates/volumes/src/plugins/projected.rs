@@ -40,7 +40,12 @@ impl Plugin for Projected {
     }
 }
 
-async fn part(cx: &PodContext, source: &VolumeProjection, mode: u32, objects: &dyn Objects) -> Result<(Payload, Option<Timestamp>)> {
+async fn part(
+    cx: &PodContext,
+    source: &VolumeProjection,
+    mode: u32,
+    objects: &dyn Objects,
+) -> Result<(Payload, Option<Timestamp>)> {
     if let Some(source) = &source.config_map {
         let optional = source.optional.unwrap_or(false);
         let map = match objects.config_map(cx.namespace(), &source.name).await {

@@ -56,7 +56,8 @@ impl Suite {
     }
 
     fn about_cluster(&self, command: &mut Command) -> Result<()> {
-        let kubeconfig = self.kubeconfig.canonicalize().with_context(|| format!("find {}", self.kubeconfig.display()))?;
+        let kubeconfig =
+            self.kubeconfig.canonicalize().with_context(|| format!("find {}", self.kubeconfig.display()))?;
         command.args(["--provider=skeleton", "--num-nodes=2", "--dump-logs-on-failure=false"]);
         command.arg(format!("--kubeconfig={}", kubeconfig.display()));
         command.env("KUBECONFIG", &kubeconfig);

@@ -116,9 +116,11 @@ fn inherit_definitions(packages: &Packages, definitions: &mut BTreeMap<String, D
                     if inner.contains('.') {
                         continue;
                     }
-                    definitions
-                        .entry(format!("{package}.{inner}"))
-                        .or_insert_with(|| Definition { atomic: false, unions: None, ..parent.clone() });
+                    definitions.entry(format!("{package}.{inner}")).or_insert_with(|| Definition {
+                        atomic: false,
+                        unions: None,
+                        ..parent.clone()
+                    });
                 }
             }
         }
@@ -374,8 +376,21 @@ fn qualified(package: &str, go_type: &str) -> String {
     let (prefix, base) = go_type.split_at(split);
     let basic = matches!(
         base,
-        "string" | "bool" | "byte" | "int" | "int32" | "int64" | "uint32" | "uint64" | "float64" | "float32"
-            | "int16" | "uint8" | "int8" | "uint" | "uint16"
+        "string"
+            | "bool"
+            | "byte"
+            | "int"
+            | "int32"
+            | "int64"
+            | "uint32"
+            | "uint64"
+            | "float64"
+            | "float32"
+            | "int16"
+            | "uint8"
+            | "int8"
+            | "uint"
+            | "uint16"
     );
     if basic {
         let base = if base == "byte" { "uint8" } else { base };

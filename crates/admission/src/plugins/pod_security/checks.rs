@@ -162,8 +162,19 @@ fn app_armor(pod: &Pod<'_>) -> Option<Violation> {
 }
 
 const BASELINE_CAPABILITIES: [&str; 13] = [
-    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP", "SETGID",
-    "SETPCAP", "SETUID", "SYS_CHROOT",
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
 ];
 
 fn capabilities<'a>(container: &'a Value, field: &str) -> Vec<&'a str> {
@@ -230,13 +241,20 @@ fn host_ports(pod: &Pod<'_>) -> Option<Violation> {
     let ports: BTreeSet<String> = pod.containers.iter().flat_map(|c| used(c)).collect();
     let word = plural("hostPort", "hostPorts", ports.len());
     let ports: Vec<String> = ports.into_iter().collect();
-    violation("hostPort", format!("{} {} {word} {}", named(&names), plural("uses", "use", names.len()), ports.join(", ")))
+    violation(
+        "hostPort",
+        format!("{} {} {word} {}", named(&names), plural("uses", "use", names.len()), ports.join(", ")),
+    )
 }
 
 fn host_probes(pod: &Pod<'_>) -> Option<Violation> {
     let hosts = |c: &Value| -> Vec<String> {
         let handlers = [
-            &["livenessProbe"][..], &["readinessProbe"], &["startupProbe"], &["lifecycle", "postStart"], &["lifecycle", "preStop"],
+            &["livenessProbe"][..],
+            &["readinessProbe"],
+            &["startupProbe"],
+            &["lifecycle", "postStart"],
+            &["lifecycle", "preStop"],
         ];
         let found = handlers.iter().filter_map(|path| path.iter().try_fold(c, |v, step| v.get(*step)));
         found
@@ -269,7 +287,8 @@ fn proc_mount(pod: &Pod<'_>) -> Option<Violation> {
 }
 
 fn proc_mount_strict(pod: &Pod<'_>) -> Option<Violation> {
-    let bad = |c: &Value| context(c, "procMount").and_then(Value::as_str).filter(|m| *m != "Default").map(str::to_owned);
+    let bad =
+        |c: &Value| context(c, "procMount").and_then(Value::as_str).filter(|m| *m != "Default").map(str::to_owned);
     let names = pod.names_of(|c| bad(c).is_some());
     if names.is_empty() {
         return None;
@@ -388,8 +407,17 @@ fn privilege_escalation(pod: &Pod<'_>) -> Option<Violation> {
     violation("allowPrivilegeEscalation != false", format!("{} {must}", named(&names)))
 }
 
-const FREE_VOLUMES: [&str; 9] =
-    ["configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", "persistentVolumeClaim", "projected", "secret"];
+const FREE_VOLUMES: [&str; 9] = [
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "image",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+];
 
 fn restricted_volumes(pod: &Pod<'_>) -> Option<Violation> {
     let sources = |v: &Value| -> Vec<String> {

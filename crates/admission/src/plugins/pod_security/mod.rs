@@ -142,7 +142,9 @@ fn evaluate(
         let violations = checks::evaluate(policy.enforce, body, spec);
         if !violations.is_empty() {
             let level = policy.enforce.to_string();
-            return Err(request.forbidden(Some(object), format!("violates PodSecurity {level:?}: {}", detail(&violations))));
+            return Err(
+                request.forbidden(Some(object), format!("violates PodSecurity {level:?}: {}", detail(&violations)))
+            );
         }
     }
     let violations = checks::evaluate(policy.warn, body, spec);

@@ -92,7 +92,8 @@ mod tests {
     #[test]
     fn nodes_get_what_is_theirs() {
         let key = Key::generate().unwrap();
-        let request = |subject: &Subject, sans: &[San]| Request::parse(&Request::create(&key, subject, sans).unwrap()).unwrap();
+        let request =
+            |subject: &Subject, sans: &[San]| Request::parse(&Request::create(&key, subject, sans).unwrap()).unwrap();
         let node = Subject::new("system:node:a", &["system:nodes"]);
         let client = ["digital signature".to_owned(), "client auth".to_owned()];
         let server = ["digital signature".to_owned(), "server auth".to_owned()];

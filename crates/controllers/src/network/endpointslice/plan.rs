@@ -175,8 +175,7 @@ pub(super) fn plan(
         existing.into_iter().partition(|s| types.contains(&s.address_type.as_str()));
     plan.delete.extend(foreign);
     for address_type in types {
-        let of_type: Vec<Arc<EndpointSlice>> =
-            current.extract_if(.., |s| s.address_type == address_type).collect();
+        let of_type: Vec<Arc<EndpointSlice>> = current.extract_if(.., |s| s.address_type == address_type).collect();
         plan_family(service, selected, of_type, address_type, zone, &mut plan);
     }
     plan
@@ -216,7 +215,8 @@ fn plan_family(
             None => plan.create.push(placeholder),
             Some(slice) => {
                 let empty = slice.endpoints.as_ref().is_none_or(Vec::is_empty);
-                let right = empty && slice.labels() == &labels(service) && slice.ports.as_ref().is_none_or(Vec::is_empty);
+                let right =
+                    empty && slice.labels() == &labels(service) && slice.ports.as_ref().is_none_or(Vec::is_empty);
                 if !right {
                     let metadata = ObjectMeta { labels: Some(labels(service)), ..slice.metadata.clone() };
                     plan.update.push(EndpointSlice { metadata, ..placeholder });

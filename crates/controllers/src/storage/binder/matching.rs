@@ -113,8 +113,12 @@ mod tests {
             },
         }))
         .unwrap();
-        let volumes =
-            [volume("small", "1Gi", "a"), volume("large", "9Gi", "a"), volume("right", "3Gi", "a"), volume("other", "2Gi", "b")];
+        let volumes = [
+            volume("small", "1Gi", "a"),
+            volume("large", "9Gi", "a"),
+            volume("right", "3Gi", "a"),
+            volume("other", "2Gi", "b"),
+        ];
         assert_eq!(best(&claim, &volumes, false).unwrap().name(), "right");
         assert!(best(&claim, &volumes, true).is_none());
     }

@@ -46,7 +46,11 @@ pub(super) fn surplus(set: &DaemonSet, running: &[&Arc<Pod>], hash: &str, now: T
 }
 
 /// The new and the old pod of a node; `None` when there are more of one sort.
-fn pair<'a>(set: &DaemonSet, there: &'a [Arc<Pod>], hash: &str) -> Option<(Option<&'a Arc<Pod>>, Option<&'a Arc<Pod>>)> {
+fn pair<'a>(
+    set: &DaemonSet,
+    there: &'a [Arc<Pod>],
+    hash: &str,
+) -> Option<(Option<&'a Arc<Pod>>, Option<&'a Arc<Pod>>)> {
     let (mut new, mut old) = (None, None);
     for pod in there.iter().filter(|p| !p.is_deleting()) {
         let slot = if is_updated(set, pod, hash) { &mut new } else { &mut old };
@@ -63,7 +67,8 @@ pub(super) fn plan(set: &DaemonSet, view: &View, hash: &str, now: Timestamp) -> 
     let desired = i32::try_from(wanted.len()).unwrap_or(i32::MAX);
     let surge = surge(set, desired);
     let unavailable = resolve(rolling(set).and_then(|r| r.max_unavailable.as_ref()), desired, true);
-    let (surge, unavailable) = if desired > 0 && surge == 0 && unavailable == 0 { (0, 1) } else { (surge, unavailable) };
+    let (surge, unavailable) =
+        if desired > 0 && surge == 0 && unavailable == 0 { (0, 1) } else { (surge, unavailable) };
     let count = |n: i32| usize::try_from(n).unwrap_or(0);
     if surge == 0 {
         replace(set, view, (hash, now), &wanted, count(unavailable))

@@ -7,8 +7,8 @@ use api::k8s::apps::v1::{Deployment, DeploymentSpec, ReplicaSet};
 use meta::selector::LabelSelector;
 
 use super::Rollout;
-use crate::workload::share::resolve;
 use super::replica_sets::{desired_annotation, max_annotation, revision};
+use crate::workload::share::resolve;
 
 fn spec(deployment: &Deployment) -> &DeploymentSpec {
     static NONE: std::sync::LazyLock<DeploymentSpec> = std::sync::LazyLock::new(DeploymentSpec::default);
@@ -206,9 +206,8 @@ fn proportion(set: &ReplicaSet, deployment: &Deployment, to_add: i32, added: i32
         return 0;
     }
     let size_before = max_annotation(set).filter(|n| *n > 0);
-    let size_before = size_before.unwrap_or_else(|| {
-        deployment.status.as_ref().and_then(|s| s.replicas).filter(|n| *n > 0).unwrap_or(1)
-    });
+    let size_before = size_before
+        .unwrap_or_else(|| deployment.status.as_ref().and_then(|s| s.replicas).filter(|n| *n > 0).unwrap_or(1));
     let target = f64::from(have) * f64::from(replicas(deployment) + max_surge(deployment)) / f64::from(size_before);
     let fraction = target.round() as i32 - have;
     let allowed = to_add - added;

@@ -268,12 +268,7 @@ impl Controller {
         {
             tracing::debug!(error = error.chain(), "cannot write the failure condition");
         }
-        self.context.recorder.event(
-            &rollout.deployment,
-            EventType::Warning,
-            "ReplicaSetCreateError",
-            message,
-        );
+        self.context.recorder.event(&rollout.deployment, EventType::Warning, "ReplicaSetCreateError", message);
         error
     }
 }

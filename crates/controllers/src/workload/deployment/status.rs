@@ -97,8 +97,7 @@ pub(super) fn is_complete(deployment: &Deployment, status: &DeploymentStatus) ->
 
 fn is_progressing(deployment: &Deployment, new: &DeploymentStatus) -> bool {
     let old = current(deployment);
-    let old_replicas =
-        |s: &DeploymentStatus| s.replicas.unwrap_or(0) - s.updated_replicas.unwrap_or(0);
+    let old_replicas = |s: &DeploymentStatus| s.replicas.unwrap_or(0) - s.updated_replicas.unwrap_or(0);
     new.updated_replicas > old.updated_replicas
         || old_replicas(new) < old_replicas(&old)
         || new.ready_replicas > old.ready_replicas
@@ -134,14 +133,17 @@ pub(super) fn progress(rollout: &Rollout) -> DeploymentStatus {
         set.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == "ReplicaFailure").cloned()
     });
     match failure {
-        Some(failure) => set(&mut status, DeploymentCondition {
-            type_: "ReplicaFailure".into(),
-            status: failure.status,
-            reason: failure.reason,
-            message: failure.message,
-            last_update_time: failure.last_transition_time.clone(),
-            last_transition_time: failure.last_transition_time,
-        }),
+        Some(failure) => set(
+            &mut status,
+            DeploymentCondition {
+                type_: "ReplicaFailure".into(),
+                status: failure.status,
+                reason: failure.reason,
+                message: failure.message,
+                last_update_time: failure.last_transition_time.clone(),
+                last_transition_time: failure.last_transition_time,
+            },
+        ),
         None => remove(&mut status, "ReplicaFailure"),
     }
     status

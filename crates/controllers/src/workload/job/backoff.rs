@@ -14,10 +14,8 @@ const MOST: Duration = Duration::from_secs(600);
 /// When a pod ended, by its containers, else its readiness, its deletion, its creation.
 pub(super) fn finished_at(pod: &Pod) -> Timestamp {
     let statuses = pod.status.as_ref().and_then(|s| s.container_statuses.as_deref()).unwrap_or_default();
-    let times: Option<Vec<Timestamp>> = statuses
-        .iter()
-        .map(|s| s.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref().map(|t| t.0))
-        .collect();
+    let times: Option<Vec<Timestamp>> =
+        statuses.iter().map(|s| s.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref().map(|t| t.0)).collect();
     if let Some(last) = times.and_then(|times| times.into_iter().max()) {
         return last;
     }

@@ -39,9 +39,9 @@ fn by_exit_code<'a>(pod: &'a Pod, rule: &PodFailurePolicyOnExitCodesRequirement)
 fn by_condition<'a>(pod: &'a Pod, rule: &PodFailurePolicyRule) -> Option<&'a str> {
     let conditions = pod.status.as_ref()?.conditions.as_deref()?;
     let patterns = rule.on_pod_conditions.as_deref()?;
-    let hit = conditions.iter().find(|c| {
-        patterns.iter().any(|p| p.type_ == c.type_ && p.status.as_deref().unwrap_or("True") == c.status)
-    });
+    let hit = conditions
+        .iter()
+        .find(|c| patterns.iter().any(|p| p.type_ == c.type_ && p.status.as_deref().unwrap_or("True") == c.status));
     hit.map(|c| c.type_.as_str())
 }
 

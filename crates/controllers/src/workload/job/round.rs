@@ -55,8 +55,7 @@ pub(super) fn failures_of(pod: &Pod, annotation: &str) -> i32 {
 }
 
 pub(super) fn is_failed(job: &Job, pod: &Pod) -> bool {
-    pods::phase(pod) == "Failed"
-        || (!only_failed(job) && pod.is_deleting() && pods::phase(pod) != "Succeeded")
+    pods::phase(pod) == "Failed" || (!only_failed(job) && pod.is_deleting() && pods::phase(pod) != "Succeeded")
 }
 
 pub(super) fn counts(job: &Job, pod: &Pod) -> bool {
@@ -112,7 +111,13 @@ fn count(n: usize) -> i32 {
 }
 
 impl Round {
-    pub(super) fn new(job: Job, pods: Vec<Arc<Pod>>, released: HashSet<String>, record: &Record, now: Timestamp) -> Self {
+    pub(super) fn new(
+        job: Job,
+        pods: Vec<Arc<Pod>>,
+        released: HashSet<String>,
+        record: &Record,
+        now: Timestamp,
+    ) -> Self {
         let status = job.status.clone().unwrap_or_default();
         let uncounted = status.uncounted_terminated_pods.clone().unwrap_or_default();
         let active: Vec<Arc<Pod>> = pods.iter().filter(|p| pods::is_active(p)).cloned().collect();
@@ -158,9 +163,7 @@ impl Round {
     }
 
     fn fresh(&self, counted: &HashSet<String>, test: impl Fn(&Pod) -> bool) -> Vec<Arc<Pod>> {
-        let fresh = |p: &&Arc<Pod>| {
-            self.is_tracked(p) && !counted.contains(p.uid()) && self.is_valid(p) && test(p)
-        };
+        let fresh = |p: &&Arc<Pod>| self.is_tracked(p) && !counted.contains(p.uid()) && self.is_valid(p) && test(p);
         self.pods.iter().filter(fresh).cloned().collect()
     }
 
@@ -184,7 +187,8 @@ impl Round {
     }
 
     fn failure(&self, status: &JobStatus) -> Option<JobCondition> {
-        let target = |reason: &str, message: &str| Some(new_condition("FailureTarget", "True", reason, message, self.now));
+        let target =
+            |reason: &str, message: &str| Some(new_condition("FailureTarget", "True", reason, message, self.now));
         let spec = spec(&self.job);
         if spec.pod_failure_policy.is_some() {
             for pod in self.pods.iter().filter(|p| is_failed(&self.job, p)) {
@@ -231,7 +235,8 @@ impl Round {
             }
         }
         self.succeeded = self.indexes.total();
-        let target = |reason: &str, message: &str, now| Some(new_condition("FailureTarget", "True", reason, message, now));
+        let target =
+            |reason: &str, message: &str, now| Some(new_condition("FailureTarget", "True", reason, message, now));
         if per_index(&self.job) {
             let failed = self.failing(status, completions);
             if self.finished.is_none() {
@@ -279,9 +284,7 @@ impl Round {
             if over || active.contains(&index) {
                 continue;
             }
-            let later = |other: &Arc<Pod>| {
-                failures(other) <= failures(pod) && finished_at(pod) >= finished_at(other)
-            };
+            let later = |other: &Arc<Pod>| failures(other) <= failures(pod) && finished_at(pod) >= finished_at(other);
             if delayed.get(&index).is_none_or(later) {
                 delayed.insert(index, pod.clone());
             }

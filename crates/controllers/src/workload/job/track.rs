@@ -10,9 +10,7 @@ use futures::future::join_all;
 use informer::EventType;
 use rt::HashSet;
 
-use super::round::{
-    Round, counts, find, index, is_failed, is_indexed, new_condition, per_index, spec,
-};
+use super::round::{Round, counts, find, index, is_failed, is_indexed, new_condition, per_index, spec};
 use super::{Controller, set_condition};
 use crate::pods;
 

@@ -51,8 +51,7 @@ fn right_owners(
         }
     }
     let key = |list: &[OwnerReference]| {
-        let mut uids: Vec<(String, bool)> =
-            list.iter().map(|r| (r.uid.clone(), r.controller == Some(true))).collect();
+        let mut uids: Vec<(String, bool)> = list.iter().map(|r| (r.uid.clone(), r.controller == Some(true))).collect();
         uids.sort();
         uids
     };

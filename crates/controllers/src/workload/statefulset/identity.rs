@@ -2,9 +2,7 @@
 
 use api::Kind;
 use api::k8s::apps::v1::StatefulSet;
-use api::k8s::core::v1::{
-    PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, PodTemplateSpec, Volume,
-};
+use api::k8s::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, PodTemplateSpec, Volume};
 
 use super::selector_labels;
 use crate::workload::history::REVISION_LABEL;

@@ -58,8 +58,7 @@ impl<'a> Round<'a> {
         let spec = set.spec.as_ref().unwrap_or(&NONE);
         let (first, count) = (start(spec), spec.replicas.unwrap_or(1));
         let wanted = |ordinal: i32| ordinal >= first && ordinal - first < count;
-        let mut round =
-            Self { set, spec, current, update, replicas: Vec::new(), condemned: Vec::new(), claimed, now };
+        let mut round = Self { set, spec, current, update, replicas: Vec::new(), condemned: Vec::new(), claimed, now };
         round.replicas = (first..first + count)
             .map(|ordinal| {
                 let found = claimed.iter().find(|pod| identity::ordinal(pod) == ordinal);

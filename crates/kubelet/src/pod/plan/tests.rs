@@ -54,7 +54,17 @@ fn show(plan: &Plan) -> String {
     }
     parts.extend(plan.create_sandbox.map(|n| format!("sandbox-{n}")));
     parts.extend(plan.kill.iter().map(|k| format!("kill-{}", k.name)));
-    parts.extend(plan.start.iter().map(|s| format!("start-{}{}", match s.kind { Kind::Main => "m", Kind::Init => "i", Kind::Ephemeral => "e" }, s.index)));
+    parts.extend(plan.start.iter().map(|s| {
+        format!(
+            "start-{}{}",
+            match s.kind {
+                Kind::Main => "m",
+                Kind::Init => "i",
+                Kind::Ephemeral => "e",
+            },
+            s.index
+        )
+    }));
     parts.join(" ")
 }
 

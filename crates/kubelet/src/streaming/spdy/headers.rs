@@ -90,7 +90,9 @@ impl Decompressor {
                 Ok(_) => {}
                 Err(error) if error.needs_dictionary().is_some() && !self.primed => {
                     self.primed = true;
-                    self.inflate.set_dictionary(DICTIONARY).map_err(|_| Error::Malformed("another dictionary is needed"))?;
+                    self.inflate
+                        .set_dictionary(DICTIONARY)
+                        .map_err(|_| Error::Malformed("another dictionary is needed"))?;
                 }
                 Err(_) => return Err(bad),
             }

@@ -195,10 +195,8 @@ pub fn topology_spread(list: &C) {
                 domains.invalid("must be greater than zero");
             }
             if when.str() != "DoNotSchedule" {
-                domains.invalid(format!(
-                    "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {}",
-                    when.str()
-                ));
+                domains
+                    .invalid(format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {}", when.str()));
             }
         }
         for field in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {

@@ -191,7 +191,9 @@ fn dns_config(spec: &C) {
     }
     let chars = searches.items().map(|s| s.str().len() + 1).sum::<usize>().saturating_sub(1);
     if chars > SEARCH_CHARS {
-        searches.invalid(format!("must not have more than {SEARCH_CHARS} characters (including spaces) in the search list"));
+        searches.invalid(format!(
+            "must not have more than {SEARCH_CHARS} characters (including spaces) in the search list"
+        ));
     }
     for search in searches.items().filter(|s| s.str() != ".") {
         let text = search.str().strip_suffix('.').unwrap_or(search.str());

@@ -17,9 +17,7 @@ fn is_native(name: &str) -> bool {
 }
 
 fn is_extended(name: &str) -> bool {
-    !is_native(name)
-        && !name.starts_with("requests.")
-        && names::qualified_name(&format!("requests.{name}")).is_empty()
+    !is_native(name) && !name.starts_with("requests.") && names::qualified_name(&format!("requests.{name}")).is_empty()
 }
 
 /// Whether a resource exists that has no domain in its name.
@@ -224,11 +222,11 @@ pub fn pod_level(resources: &C, spec: &C, _claims: &[&str]) {
             let own = container.get("resources.limits");
             for (name, limit) in own.entries() {
                 let whole = limits.key(name);
-                if let (Some(own), Some(bound)) =
-                    (limit.value().and_then(quantity), whole.value().and_then(quantity))
+                if let (Some(own), Some(bound)) = (limit.value().and_then(quantity), whole.value().and_then(quantity))
                     && own > bound
                 {
-                    limit.invalid_value(own.to_string(), format!("must be less than or equal to pod limits of {bound}"));
+                    limit
+                        .invalid_value(own.to_string(), format!("must be less than or equal to pod limits of {bound}"));
                 }
             }
         }

@@ -77,7 +77,8 @@ fn sysctls(list: &C, spec: &C) {
         if dotted.starts_with("net.") && spec.get("hostNetwork").is_true() {
             name.invalid("may not be specified when 'hostNetwork' is true");
         }
-        let ipc = ["kernel.shm", "kernel.msg", "fs.mqueue."].iter().any(|p| dotted.starts_with(p)) || dotted == "kernel.sem";
+        let ipc =
+            ["kernel.shm", "kernel.msg", "fs.mqueue."].iter().any(|p| dotted.starts_with(p)) || dotted == "kernel.sem";
         if ipc && spec.get("hostIPC").is_true() {
             name.invalid("may not be specified when 'hostIPC' is true");
         }
@@ -245,4 +246,3 @@ fn forbid(context: &C, fields: &[&str], system: &C) {
         }
     }
 }
-

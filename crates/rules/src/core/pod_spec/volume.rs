@@ -247,7 +247,9 @@ fn projected(volume: &C) {
     let mut paths: Vec<&str> = Vec::new();
     for source in volume.get("sources").items() {
         let mut count = 0;
-        for kind in ["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate"] {
+        for kind in
+            ["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate"]
+        {
             let part = source.get(kind);
             if !part.exists() {
                 continue;

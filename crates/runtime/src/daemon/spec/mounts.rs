@@ -32,13 +32,7 @@ impl Inner {
                     if !sub_path.is_empty() {
                         options.push(format!("subpath={sub_path}"));
                     }
-                    Mount {
-                        destination,
-                        kind: "image".to_owned(),
-                        source: content.id,
-                        options,
-                        layers: content.layers,
-                    }
+                    Mount { destination, kind: "image".to_owned(), source: content.id, options, layers: content.layers }
                 }
                 None => bind(mount, destination)?,
             };
@@ -117,21 +111,18 @@ fn default_mounts(pod: &Pod, config: &ContainerConfig) -> Vec<Mount> {
         _ => pod.dir.join("shm").display().to_string(),
     };
     let file = |name: &str| pod.dir.join(name).display().to_string();
-    let bind = |destination: &str, source: &str, mode: &str| {
-        mount(destination, "bind", source, &["rbind", "rprivate", mode])
-    };
+    let bind =
+        |destination: &str, source: &str, mode: &str| mount(destination, "bind", source, &["rbind", "rprivate", mode]);
     vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", sys_mode]),
-        mount("/dev/pts", "devpts", "devpts", &[
-            "nosuid",
-            "noexec",
-            "newinstance",
-            "ptmxmode=0666",
-            "mode=0620",
-            "gid=5",
-        ]),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         mount("/dev/shm", "bind", &shm, &["rbind", "rprivate", "rw"]),
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", sys_mode]),
@@ -144,13 +135,9 @@ fn default_mounts(pod: &Pod, config: &ContainerConfig) -> Vec<Mount> {
 mod tests {
     #[test]
     fn destinations() {
-        for (path, expect) in [
-            ("/a/b/", Some("/a/b")),
-            ("a//./b", Some("/a/b")),
-            ("/..", None),
-            ("/", None),
-            ("", None),
-        ] {
+        for (path, expect) in
+            [("/a/b/", Some("/a/b")), ("a//./b", Some("/a/b")), ("/..", None), ("/", None), ("", None)]
+        {
             assert_eq!(super::normal(path).ok().as_deref(), expect, "{path:?}");
         }
     }

@@ -9,9 +9,7 @@ use super::{
     record::{Record, RecordId},
     view::View,
 };
-use crate::{
-    Error, Event, KeyRange, KeyValue, LeaseId, Op, OpResponse, PutOp, Result, Revision, Txn, TxnResponse,
-};
+use crate::{Error, Event, KeyRange, KeyValue, LeaseId, Op, OpResponse, PutOp, Result, Revision, Txn, TxnResponse};
 
 /// A batch under construction. Each transaction sees what the earlier ones of the batch did.
 pub(crate) struct Applier<'a> {

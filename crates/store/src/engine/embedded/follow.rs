@@ -36,19 +36,9 @@ impl Follower {
     pub fn new(core: Arc<Core>, request: WatchRequest) -> Self {
         let compacted = core.index.read().compacted();
         let start = request.start_revision;
-        let refused =
-            (start != 0 && start < compacted).then_some(Error::Compacted { requested: start, compacted });
+        let refused = (start != 0 && start < compacted).then_some(Error::Compacted { requested: start, compacted });
         let (slot, wake) = core.hub.register(request.range.clone(), start);
-        Self {
-            core,
-            request,
-            slot,
-            wake,
-            asked: Arc::default(),
-            told: 0,
-            ready: VecDeque::new(),
-            refused,
-        }
+        Self { core, request, slot, wake, asked: Arc::default(), told: 0, ready: VecDeque::new(), refused }
     }
 
     /// What makes the watch report its progress.

@@ -192,9 +192,7 @@ fn lock(dir: &Path) -> Result<File> {
 fn check_format(txn: &mut RwTxn<'_>, meta: Database<Str, RawBytes>) -> Result<()> {
     let found = meta.get(txn, "format").map_err(|source| failed("read the format", source))?;
     match found.map(<[u8; 4]>::try_from) {
-        None => meta
-            .put(txn, "format", &FORMAT.to_le_bytes())
-            .map_err(|source| failed("write the format", source)),
+        None => meta.put(txn, "format", &FORMAT.to_le_bytes()).map_err(|source| failed("write the format", source)),
         Some(Ok(bytes)) if u32::from_le_bytes(bytes) <= FORMAT => Ok(()),
         Some(Ok(bytes)) => Err(Error::FormatTooNew { found: u32::from_le_bytes(bytes), supported: FORMAT }),
         Some(Err(_)) => Err(Error::Corrupt { revision: 0, what: "format version has a wrong length" }),
@@ -204,7 +202,9 @@ fn check_format(txn: &mut RwTxn<'_>, meta: Database<Str, RawBytes>) -> Result<()
 fn failed(action: &'static str, source: heed::Error) -> Error {
     match &source {
         heed::Error::Mdb(MdbError::MapFull) => Error::NoSpace,
-        heed::Error::Io(io) if matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) => {
+        heed::Error::Io(io)
+            if matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) =>
+        {
             Error::NoSpace
         }
         _ => Error::engine(action, source),

@@ -108,10 +108,7 @@ impl Record {
         if crc32fast::hash(value) != u32_at(raw, 8, u32::from_le_bytes) {
             return Err(Error::Corrupt { revision: id.revision, what: "checksum of the value does not match" });
         }
-        let prev = RecordId {
-            revision: i64_at(raw, 28, i64::from_le_bytes),
-            sub: u32_at(raw, 36, u32::from_le_bytes),
-        };
+        let prev = RecordId { revision: i64_at(raw, 28, i64::from_le_bytes), sub: u32_at(raw, 36, u32::from_le_bytes) };
         Ok(Self {
             id,
             key: Bytes::copy_from_slice(key),

@@ -125,9 +125,7 @@ pub(super) fn txn_response(response: pb::TxnResponse) -> Result<TxnResponse> {
 
 fn op_response(response: pb::ResponseOp) -> Result<OpResponse> {
     match response.response {
-        Some(response_op::Response::ResponsePut(put)) => {
-            Ok(OpResponse::Put { prev_kv: put.prev_kv.map(key_value) })
-        }
+        Some(response_op::Response::ResponsePut(put)) => Ok(OpResponse::Put { prev_kv: put.prev_kv.map(key_value) }),
         Some(response_op::Response::ResponseDeleteRange(delete)) => Ok(OpResponse::DeleteRange {
             deleted: delete.deleted,
             prev_kvs: delete.prev_kvs.into_iter().map(key_value).collect(),

@@ -19,9 +19,7 @@ use grpc::{
 use rt::sync::{Notify, mpsc};
 
 use super::{Client, convert, errors::from_status};
-use crate::{
-    Error, Event, ProgressRequester, Result, Revision, WatchMessage, WatchRequest, WatchSource, Watcher,
-};
+use crate::{Error, Event, ProgressRequester, Result, Revision, WatchMessage, WatchRequest, WatchSource, Watcher};
 
 /// Requests on a watch stream: one to create, then questions for progress.
 const OUTGOING: usize = 8;
