@@ -12,9 +12,9 @@ SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 up: build
 	$(SUDO) $(BINARY) up --demo
 
-## The static release binary. For arm64: `make build ARCH=aarch64` with Debian's gcc-aarch64-linux-gnu.
+## The static release binary, by the default linker: with mold 1.10 a static executable ends in libc's start-up. For arm64: `make build ARCH=aarch64` with Debian's gcc-aarch64-linux-gnu.
 build: deps
-	CARGO_TARGET_$(TARGET_ENV)_RUSTFLAGS="-C link-arg=-fuse-ld=mold -C target-feature=+crt-static" \
+	CARGO_TARGET_$(TARGET_ENV)_RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" \
 		cargo build --release --target $(TARGET) --package corten
 
 ## All tests; the last line says how many passed and failed.
