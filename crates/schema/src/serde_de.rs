@@ -54,6 +54,8 @@ struct Head<'de> {
     kind: &'de str,
     /// 0 leaves what is stored.
     resource_version: u64,
+    /// Whether `metadata.managedFields` is passed over.
+    bare: bool,
 }
 
 impl<'de> Deserializer<'de> {
@@ -64,13 +66,22 @@ impl<'de> Deserializer<'de> {
     pub fn from_protobuf(bytes: &'de [u8], resource_version: u64) -> Result<Self> {
         let envelope = open_envelope(bytes)?;
         let t = envelope.type_ref()?;
-        let head = Head { api_version: envelope.api_version, kind: envelope.kind, resource_version };
+        let head = Head { api_version: envelope.api_version, kind: envelope.kind, resource_version, bare: false };
         Ok(Self(Input::Message { t, bytes: envelope.raw, head, depth: 0 }))
     }
 
     /// Reads a bare message, such as an item of a list; `resource_version` is put in unless it is 0.
     pub fn from_message(t: TypeRef, bytes: &'de [u8], resource_version: u64) -> Self {
         Self(Input::Message { t, bytes, head: Head { resource_version, ..Head::default() }, depth: 0 })
+    }
+
+    /// Leaves `metadata.managedFields` out of an object read from protobuf: half of a small object, and costly to read.
+    #[must_use]
+    pub fn without_managed_fields(mut self) -> Self {
+        if let Input::Message { head, .. } = &mut self.0 {
+            head.bare = true;
+        }
+        self
     }
 
     /// Reads a tree. With its struct given, a null where Go holds a time by value is the zero time; typed forms often
@@ -229,6 +240,9 @@ impl<'de> MessageAccess<'de> {
             if stamped && level.t == TypeRef::OBJECT_META && depth == 1 {
                 self.value = Some(Input::Version(self.head.resource_version));
                 return Ok(Some(field.name()));
+            }
+            if self.head.bare && level.t == TypeRef::OBJECT_META && field.name() == "managedFields" {
+                continue;
             }
             if let Some(input) = field_input(level, at, field, self.head)? {
                 self.value = Some(input);

@@ -368,3 +368,17 @@ fn deep_nesting_is_refused() {
     }
     assert_eq!(message_to_value(schema, &bytes), Err(Error::TooDeep));
 }
+
+#[test]
+fn duplicate_keys_of_yaml_are_listed_with_their_lines() {
+    let text = b"\napiVersion: v1\nkind: ConfigMap\ndata:\n  a: x\n  a: y\n  b: z\nmetadata:\n  labels:\n    n: o\n  labels:\n    n: p\n";
+    let decoded = super::decode_untyped_yaml(text).expect("well-formed");
+    assert_eq!(
+        decoded.strict,
+        [
+            "yaml: unmarshal errors:\n  line 6: key \"a\" already set in map\n  line 12: key \"labels\" already set in map"
+        ]
+    );
+    let unique = super::decode_untyped_yaml(b"apiVersion: v1\nkind: ConfigMap\n").expect("well-formed");
+    assert!(unique.strict.is_empty());
+}

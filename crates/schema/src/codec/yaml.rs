@@ -43,25 +43,71 @@ pub fn to_yaml(tree: &Map<String, Value>) -> String {
     serde_yaml_ng::to_string(tree).unwrap_or_default()
 }
 
+/// The most duplicate keys whose lines are looked up; each costs a pass over the document.
+const MAX_LOCATED: usize = 16;
+
 fn convert(bytes: &[u8]) -> Result<(Vec<u8>, Vec<String>)> {
     let duplicates = RefCell::new(Vec::new());
-    let seed = Node { duplicates: &duplicates };
+    let seed = Node { duplicates: &duplicates, stop_at: None };
     let value = seed
         .deserialize(serde_yaml_ng::Deserializer::from_slice(bytes))
         .map_err(|e| Error::Yaml(format!("yaml: {e}")))?;
     let json = serde_json::to_vec(&value).map_err(|e| Error::Yaml(e.to_string()))?;
-    Ok((json, duplicates.into_inner()))
+    Ok((json, strict_errors(bytes, &duplicates.into_inner())))
+}
+
+/// The one strict error of go-yaml that lists all duplicate keys with their lines.
+fn strict_errors(bytes: &[u8], keys: &[String]) -> Vec<String> {
+    if keys.is_empty() {
+        return Vec::new();
+    }
+    let lines = keys.iter().enumerate().take(MAX_LOCATED).map(|(i, key)| {
+        let line = line_of_duplicate(bytes, i).unwrap_or_default();
+        format!("\n  line {line}: key {key:?} already set in map")
+    });
+    vec![format!("yaml: unmarshal errors:{}", lines.collect::<String>())]
+}
+
+/// The line of the value of the `index`-th duplicate key. The parser tells positions only in errors, so
+/// it reads again and is made to fail there.
+fn line_of_duplicate(bytes: &[u8], index: usize) -> Option<usize> {
+    let duplicates = RefCell::new(Vec::new());
+    let seed = Node { duplicates: &duplicates, stop_at: Some(index) };
+    let error = seed.deserialize(serde_yaml_ng::Deserializer::from_slice(bytes)).err()?;
+    error.location().map(|at| at.line())
 }
 
 #[derive(Clone, Copy)]
 struct Node<'a> {
+    /// Keys that were set before, in the order of the document.
     duplicates: &'a RefCell<Vec<String>>,
+    /// Fail at the value of the duplicate of this number.
+    stop_at: Option<usize>,
 }
 
 impl<'de> DeserializeSeed<'de> for Node<'_> {
     type Value = Value;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+/// Accepts no value: whatever comes is an error with its position.
+struct Refuse;
+
+impl<'de> Visitor<'de> for Refuse {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a key that was not set before")
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Refuse {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> std::result::Result<(), D::Error> {
         deserializer.deserialize_any(self)
     }
 }
@@ -112,10 +158,14 @@ impl<'de> Visitor<'de> for Node<'_> {
                 Value::String(text) => text,
                 other => other.to_string(),
             };
-            let value = entries.next_value_seed(self)?;
-            if map.insert(key.clone(), value).is_some() {
-                self.duplicates.borrow_mut().push(format!("key {key:?} already set in map"));
+            if map.contains_key(&key) {
+                if self.stop_at == Some(self.duplicates.borrow().len()) {
+                    entries.next_value_seed(Refuse)?;
+                }
+                self.duplicates.borrow_mut().push(key.clone());
             }
+            let value = entries.next_value_seed(self)?;
+            map.insert(key, value);
         }
         Ok(Value::Object(map))
     }
