@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use api::Kind;
 use api::k8s::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use api::k8s::storage::v1::VolumeAttributesClass;
 use client::{Error, ListParams};
 use informer::{Delta, Informer, Queue, run_workers};
 
@@ -12,7 +13,9 @@ use crate::pods;
 
 const CLAIM_FINALIZER: &str = "kubernetes.io/pvc-protection";
 const VOLUME_FINALIZER: &str = "kubernetes.io/pv-protection";
+const CLASS_FINALIZER: &str = "kubernetes.io/vac-protection";
 const BY_CLAIM: &str = "claim";
+const BY_CLASS: &str = "class";
 
 /// The claims that a pod uses, as `namespace/name`.
 pub(crate) fn claims_of(pod: &Pod) -> Vec<String> {
@@ -125,6 +128,70 @@ pub(crate) async fn run_volumes(context: Context) {
                 return write(&context, &*volume, VOLUME_FINALIZER, true).await;
             }
             Ok(())
+        }
+    })
+    .await;
+}
+
+/// The classes that a claim asks for or has.
+fn classes_of_claim(claim: &PersistentVolumeClaim) -> Vec<String> {
+    let wanted = claim.spec.as_ref().and_then(|s| s.volume_attributes_class_name.clone());
+    let status = claim.status.as_ref();
+    let current = status.and_then(|s| s.current_volume_attributes_class_name.clone());
+    let target = status
+        .and_then(|s| s.modify_volume_status.as_ref())
+        .and_then(|modify| modify.target_volume_attributes_class_name.clone());
+    [wanted, current, target].into_iter().flatten().collect()
+}
+
+fn class_of_volume(volume: &PersistentVolume) -> Vec<String> {
+    volume.spec.as_ref().and_then(|s| s.volume_attributes_class_name.clone()).into_iter().collect()
+}
+
+/// Runs the protection of volume attributes classes: a class stays while a claim or a volume names it.
+pub(crate) async fn run_classes(context: Context) {
+    let classes = context.factory.informer::<VolumeAttributesClass>();
+    let (claims, volumes) =
+        (context.factory.informer::<PersistentVolumeClaim>(), context.factory.informer::<PersistentVolume>());
+    claims.add_index(BY_CLASS, classes_of_claim);
+    volumes.add_index(BY_CLASS, class_of_volume);
+    let queue = Arc::new(Queue::new());
+    let (of_class, of_claim, of_volume) = (queue.clone(), queue.clone(), queue.clone());
+    classes.add_handler(move |delta| {
+        let class = delta.object();
+        if class.is_deleting() || !has(&**class, CLASS_FINALIZER) {
+            of_class.add(class.name().to_owned());
+        }
+    });
+    // A class may have become free when what named it changes or goes.
+    claims.add_handler(move |delta| {
+        if let Delta::Updated { old, .. } | Delta::Deleted(old) = delta {
+            classes_of_claim(old).into_iter().for_each(|name| of_claim.add(name));
+        }
+    });
+    volumes.add_handler(move |delta| {
+        if let Delta::Updated { old, .. } | Delta::Deleted(old) = delta {
+            class_of_volume(old).into_iter().for_each(|name| of_volume.add(name));
+        }
+    });
+    classes.synced().await;
+    claims.synced().await;
+    volumes.synced().await;
+    let shutdown = context.shutdown.clone();
+    run_workers("vac protection", queue, 2, shutdown, move |name: String| {
+        let (context, classes, claims, volumes) = (context.clone(), classes.clone(), claims.clone(), volumes.clone());
+        async move {
+            let Some(class) = classes.cache().get_key(&name) else { return Ok(()) };
+            let (protected, going) = (has(&*class, CLASS_FINALIZER), class.is_deleting());
+            let used = || {
+                !claims.cache().by_index(BY_CLASS, &name).is_empty()
+                    || !volumes.cache().by_index(BY_CLASS, &name).is_empty()
+            };
+            match (going, protected) {
+                (true, true) if !used() => write(&context, &*class, CLASS_FINALIZER, false).await,
+                (false, false) => write(&context, &*class, CLASS_FINALIZER, true).await,
+                _ => Ok(()),
+            }
         }
     })
     .await;
