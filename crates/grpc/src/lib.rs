@@ -17,6 +17,7 @@ pub mod mvccpb {
 }
 
 pub mod etcd_errors;
+pub mod kms;
 
 pub use prost;
 pub use tonic;

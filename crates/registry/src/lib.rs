@@ -19,6 +19,7 @@ mod registry;
 mod resource;
 mod row;
 mod scan;
+mod seal;
 mod strategy;
 mod update;
 mod watch;
@@ -35,6 +36,7 @@ pub use listing::{ListOptions, VersionMatch, validate_list, validate_watch};
 pub use registry::Registry;
 pub use resource::{Listed, Resource};
 pub use row::{Backing, Convert, CustomCodec, KindRow, ScalePaths, StoredMedia, Sub, SubresourceRow, Verbs};
+pub use seal::{Opened, SealError, Sealer, Transformer};
 pub use strategy::{Column, Ctx, FieldSource, Finish, Graceful, Hooks, Plain, SelectableField, Strategy};
 pub use update::{UpdateOptions, Updated, Updater};
 pub use watch::{Watch, WatchItem};
@@ -49,6 +51,7 @@ pub(crate) fn storage_error(error: &store::Error) -> meta::Status {
         store::Error::TooLarge { limit } => meta::Status::request_too_large(format!("limit is {limit}")),
         store::Error::Timeout | store::Error::Unavailable { .. } => meta::Status::timeout(error, 1),
         store::Error::Closed => meta::Status::service_unavailable("the store is shutting down"),
+        store::Error::Engine { source, .. } => meta::Status::internal(format!("{error}: {source}")),
         other => meta::Status::internal(other),
     }
 }

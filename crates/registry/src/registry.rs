@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use meta::{GroupVersionKind, Object, Status};
+use meta::{GroupResource, GroupVersionKind, Object, Status};
 use parking_lot::RwLock;
 use rt::Shutdown;
 use store::Store;
@@ -11,6 +11,7 @@ use store::Store;
 use crate::admit::{Admit, AdmitAll};
 use crate::resource::Resource;
 use crate::row::KindRow;
+use crate::seal::{Sealed, Sealer};
 
 /// The storage of every kind, by group and resource; rows may come and go while it runs (custom resources).
 pub struct Registry {
@@ -18,15 +19,22 @@ pub struct Registry {
     shutdown: Shutdown,
     resources: RwLock<BTreeMap<(String, String), Arc<Resource>>>,
     admit: RwLock<Arc<dyn Admit>>,
+    sealer: Option<Arc<dyn Sealer>>,
     generation: rt::sync::watch::Sender<u64>,
 }
 
 impl Registry {
     /// An empty registry over a store; everything is admitted until [`Registry::set_admit`].
     pub fn new(store: Arc<dyn Store>, shutdown: Shutdown) -> Arc<Self> {
+        Self::with_sealer(store, shutdown, None)
+    }
+
+    /// As [`Registry::new`], with values encrypted at rest.
+    pub fn with_sealer(store: Arc<dyn Store>, shutdown: Shutdown, sealer: Option<Arc<dyn Sealer>>) -> Arc<Self> {
         Arc::new(Self {
             store,
             shutdown,
+            sealer,
             resources: RwLock::default(),
             admit: RwLock::new(Arc::new(AdmitAll)),
             generation: rt::sync::watch::Sender::new(0),
@@ -42,7 +50,13 @@ impl Registry {
     /// on the old row go on until their clients come back.
     pub fn add(&self, row: KindRow) -> Arc<Resource> {
         let key = (row.group.clone(), row.plural.clone());
-        let resource = Arc::new(Resource::new(Arc::new(row), self.store.clone(), self.shutdown.child()));
+        let sealed = self.sealer.as_ref().map(|sealer| {
+            // What events.k8s.io serves is stored, and named in configurations, as core events.
+            let group = if row.group == "events.k8s.io" { "" } else { &row.group };
+            let named = GroupResource::new(group, row.plural.clone());
+            Arc::new(Sealed::new(self.store.clone(), sealer.clone(), named))
+        });
+        let resource = Arc::new(Resource::new(Arc::new(row), self.store.clone(), sealed, self.shutdown.child()));
         let old = self.resources.write().insert(key, resource.clone());
         if let Some(old) = old {
             old.stop();

@@ -10,12 +10,14 @@ use crate::cache::{Cache, Page, too_large_version};
 use crate::entry::{self, Entry, Raw};
 use crate::listing::{ListOptions, VersionMatch, decode_token, encode_token};
 use crate::row::KindRow;
+use crate::seal::Sealed;
 
 /// The storage of one row.
 pub struct Resource {
     /// The row.
     pub row: Arc<KindRow>,
     store: Arc<dyn Store>,
+    sealed: Option<Arc<Sealed>>,
     cache: OnceLock<Arc<Cache>>,
     shutdown: Shutdown,
     pub(crate) lease: rt::sync::Mutex<Option<crate::create::EventLease>>,
@@ -34,8 +36,22 @@ pub struct Listed {
 }
 
 impl Resource {
-    pub(crate) fn new(row: Arc<KindRow>, store: Arc<dyn Store>, shutdown: Shutdown) -> Self {
-        Self { row, store, cache: OnceLock::new(), shutdown, lease: rt::sync::Mutex::default() }
+    pub(crate) fn new(
+        row: Arc<KindRow>,
+        store: Arc<dyn Store>,
+        sealed: Option<Arc<Sealed>>,
+        shutdown: Shutdown,
+    ) -> Self {
+        let store = sealed.clone().map_or(store, |sealed| sealed as Arc<dyn Store>);
+        Self { row, store, sealed, cache: OnceLock::new(), shutdown, lease: rt::sync::Mutex::default() }
+    }
+
+    /// Whether an object that did not change is to be written all the same, because it is not encrypted as new ones are.
+    pub(crate) async fn stale(&self, key: &str) -> Result<bool, Status> {
+        match &self.sealed {
+            None => Ok(false),
+            Some(sealed) => sealed.stale(key.to_owned().into()).await.map_err(|e| crate::storage_error(&e)),
+        }
     }
 
     /// The store below.

@@ -220,7 +220,7 @@ impl Resource {
         let value = encode(&self.row, object)?;
         let done =
             |revision| Ok(Attempt::Done(Updated { raw: Raw { value: value.clone(), revision }, created: false }));
-        if value == current.value || request.cx.dry_run {
+        if request.cx.dry_run || (value == current.value && !self.stale(key).await?) {
             return done(current.revision);
         }
         if should_delete(object, old)

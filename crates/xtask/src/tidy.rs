@@ -12,7 +12,7 @@ const ROWS: &[&[&str]] = &[
     &["auth-api", "schema", "celx", "grpc", "wire"],
     &["managedfields", "api", "store", "runtime", "images", "cni", "cri-client"],
     &["registry", "client", "rules", "component-helpers"],
-    &["informer"],
+    &["informer", "encryption"],
     &["kinds", "authn", "authz", "scheduler", "volumes", "proxy", "netpol", "dns", "overlay", "bgp", "local"],
     &["admission", "controllers", "kubelet", "etcd-server", "cri-server", "cli"],
     &["apiserver"],
