@@ -56,6 +56,9 @@ pub enum RunError {
     /// etcd cannot be used.
     #[error("connect to etcd")]
     Store(#[from] backend::Error),
+    /// The encryption's configuration cannot be used.
+    #[error("--encryption-provider-config")]
+    Encryption(#[from] encryption::config::ConfigError),
     /// A port cannot be opened.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -78,7 +81,7 @@ fn read(flag: &'static str, path: &Path) -> Result<Vec<u8>, RunError> {
     std::fs::read(path).map_err(|source| RunError::File { flag, path: path.to_owned(), source })
 }
 
-fn read_text(flag: &'static str, path: &Path) -> Result<String, RunError> {
+pub(crate) fn read_text(flag: &'static str, path: &Path) -> Result<String, RunError> {
     String::from_utf8(read(flag, path)?).map_err(|_| RunError::Flags(format!("{flag}: not a text file")))
 }
 
@@ -284,7 +287,9 @@ pub async fn start(flags: &Flags, mut extras: Extras, shutdown: Shutdown) -> Res
     let first = cidrs.first().ok_or_else(|| RunError::Flags("--service-cluster-ip-range must be specified".into()))?;
     let service_ip = first.nth(1);
     let ranges = ServiceRanges { cluster_ips: cidrs.clone(), node_ports: flags.node_ports().map_err(RunError::Flags)? };
-    let registry = Registry::new(store, shutdown.clone());
+    let encryption = crate::sealing::load(flags, &shutdown).await?;
+    let sealer = encryption.clone().map(|e| e as Arc<dyn registry::Sealer>);
+    let registry = Registry::with_sealer(store, shutdown.clone(), sealer);
     for row in kinds::kinds(&kinds::Config::new(ranges)) {
         registry.add(row);
     }
@@ -318,6 +323,7 @@ pub async fn start(flags: &Flags, mut extras: Extras, shutdown: Shutdown) -> Res
     );
     registry.set_admit(Arc::new(chain));
     let mut config = Config::new(registry, Arc::new(authenticator), authorizers.clone(), shutdown);
+    config.encryption = encryption;
     config.token_issuer = tokens.service_accounts.map(|t| t as _);
     config.listen = listeners(flags, &extras, advertise, service_ip)?;
     config.advertise = Some(SocketAddr::new(advertise, flags.secure_port));

@@ -69,6 +69,8 @@ pub struct Config {
     pub post_start: Vec<PostStart>,
     /// How often the store is compacted; zero never does it.
     pub compaction_interval: Duration,
+    /// Encryption at rest, for the check `kms-providers`.
+    pub encryption: Option<Arc<encryption::Encryption>>,
     /// Ends the server.
     pub shutdown: rt::Shutdown,
 }
@@ -110,6 +112,7 @@ impl Config {
             max_token_expiration: 0,
             post_start: Vec::new(),
             compaction_interval: registry::COMPACT_INTERVAL,
+            encryption: None,
             shutdown,
         }
     }

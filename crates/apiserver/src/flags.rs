@@ -30,6 +30,12 @@ pub struct Flags {
     /// Media type of stored objects; only protobuf is supported.
     #[arg(long, default_value = "application/vnd.kubernetes.protobuf")]
     pub storage_media_type: String,
+    /// File that says which resources are encrypted in the store, and how.
+    #[arg(long)]
+    pub encryption_provider_config: Option<PathBuf>,
+    /// Whether changes of that file take effect at once.
+    #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub encryption_provider_config_automatic_reload: bool,
     /// Address to listen on.
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
     pub bind_address: IpAddr,
@@ -184,30 +190,7 @@ pub struct Flags {
 /// # Errors
 /// Not a duration.
 pub fn duration(text: &str) -> Result<std::time::Duration, String> {
-    let wrong = || format!("time: invalid duration {text:?}");
-    if text == "0" {
-        return Ok(std::time::Duration::ZERO);
-    }
-    let mut rest = text;
-    let mut total = 0.0;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;
-        let number: f64 = rest[..digits].parse().map_err(|_| wrong())?;
-        let tail = &rest[digits..];
-        let end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
-        total += number
-            * match &tail[..end] {
-                "h" => 3600.0,
-                "m" => 60.0,
-                "s" => 1.0,
-                "ms" => 0.001,
-                "us" | "µs" => 0.000_001,
-                "ns" => 0.000_000_001,
-                _ => return Err(wrong()),
-            };
-        rest = &tail[end..];
-    }
-    if text.is_empty() { Err(wrong()) } else { Ok(std::time::Duration::from_secs_f64(total)) }
+    meta::time::parse_go_duration(text).ok_or_else(|| format!("time: invalid duration {text:?}"))
 }
 
 impl Flags {
@@ -225,6 +208,11 @@ impl Flags {
         }
         if self.storage_media_type != "application/vnd.kubernetes.protobuf" {
             wrong.push("--storage-media-type: only application/vnd.kubernetes.protobuf is supported".to_owned());
+        }
+        if self.encryption_provider_config_automatic_reload && self.encryption_provider_config.is_none() {
+            wrong.push(
+                "--encryption-provider-config-automatic-reload must be set with --encryption-provider-config".to_owned(),
+            );
         }
         if self.secure_port == 0 {
             wrong.push(

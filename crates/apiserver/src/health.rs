@@ -27,6 +27,9 @@ async fn checks(state: &Arc<State>, root: &str) -> Vec<(String, bool)> {
         all.push(("etcd-readiness".to_owned(), store_answers(state).await));
         all.push(("informer-sync".to_owned(), true));
     }
+    if let Some(encryption) = state.config.encryption.as_ref().filter(|e| e.has_services()) {
+        all.push(("kms-providers".to_owned(), encryption.check().await.is_ok()));
+    }
     let hooks = state.hooks.read();
     all.extend(hooks.iter().map(|(name, done)| (format!("poststarthook/{name}"), done.load(Ordering::Acquire))));
     drop(hooks);
@@ -34,11 +37,6 @@ async fn checks(state: &Arc<State>, root: &str) -> Vec<(String, bool)> {
         all.push(("shutdown".to_owned(), !state.config.shutdown.is_cancelled()));
     }
     all
-}
-
-/// Whether `/readyz` is ok.
-pub(crate) async fn ready(state: &Arc<State>) -> bool {
-    checks(state, "/readyz").await.iter().all(|(_, ok)| *ok)
 }
 
 /// Answers one of the three paths, or one check of it.
