@@ -1,5 +1,6 @@
 //! What the interface plugins share: veth pairs, addresses and routes in the container, forwarding on the host.
 
+use super::{Conf, Invocation, ipam, masquerade};
 use crate::error::{Context, Error, Result};
 use crate::result::{CniResult, Interface, Route};
 use ipnet::IpNet;
@@ -240,4 +241,23 @@ impl Drop for Undo<'_> {
             }
         }
     }
+}
+
+/// Undoes what a plugin that joins the pod by a veth pair did: addresses, masquerading, both ends.
+///
+/// # Errors
+/// The address plugin's and the kernel's.
+pub(super) fn remove_pair(invocation: &Invocation, conf: &Conf, masqueraded: bool) -> Result<()> {
+    ipam::del(invocation, conf)?;
+    let mut ips = remove(invocation.netns.as_deref(), &invocation.ifname)?;
+    if masqueraded {
+        if let Ok(Some(previous)) = conf.previous() {
+            ips.extend(previous.ips.iter().map(|i| i.address));
+        }
+        masquerade::remove(&ips)?;
+    }
+    // The host end goes with the container's, unless the namespace was already unreachable.
+    let name = host_name(&invocation.container_id, &invocation.ifname);
+    let gone = Handle::open().and_then(|mut h| h.delete_link_if_exists(&name));
+    gone.map(drop).context(|| "removing the host's interface".into())
 }

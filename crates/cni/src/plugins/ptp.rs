@@ -111,17 +111,7 @@ impl Plugin for Ptp {
 
     fn del(&self, invocation: &Invocation, conf: &Conf) -> Result<()> {
         let own: NetConf = conf.parse()?;
-        ipam::del(invocation, conf)?;
-        let mut ips = link::remove(invocation.netns.as_deref(), &invocation.ifname)?;
-        if own.ip_masq {
-            if let Ok(Some(previous)) = conf.previous() {
-                ips.extend(previous.ips.iter().map(|i| i.address));
-            }
-            masquerade::remove(&ips)?;
-        }
-        let name = link::host_name(&invocation.container_id, &invocation.ifname);
-        let gone = Handle::open().and_then(|mut h| h.delete_link_if_exists(&name));
-        gone.map(drop).context(|| "removing the host's interface".into())
+        link::remove_pair(invocation, conf, own.ip_masq)
     }
 
     fn check(&self, invocation: &Invocation, conf: &Conf) -> Result<()> {
