@@ -21,7 +21,9 @@ pub struct DecodeError {
 /// The encodings of a kind. Implemented in `kinds.rs`, once per kind and not generic, so that other crates call plain
 /// functions instead of compiling serde code themselves.
 pub trait Coded: Sized {
-    /// Reads enveloped protobuf with no tree in between; `resource_version` is put in unless it is 0.
+    /// Reads enveloped protobuf with no tree in between; `resource_version` is put in unless it is 0. `managedFields`
+    /// are left out, as in [`Coded::decode_message`]: nobody reads them in typed forms, and an update without them keeps
+    /// those that are stored.
     ///
     /// # Errors
     /// The bytes are malformed or of another kind.
@@ -120,13 +122,14 @@ pub(crate) fn read_protobuf<T: DeserializeOwned>(
 ) -> Result<T, DecodeError> {
     let deserializer =
         schema::Deserializer::from_protobuf(bytes, resource_version).map_err(|e| wrap(kind, &e.into()))?;
-    T::deserialize(deserializer).map_err(|e| wrap(kind, &e))
+    T::deserialize(deserializer.without_managed_fields()).map_err(|e| wrap(kind, &e))
 }
 
 /// Reads a bare message with the one deserializer; used by the rows of `kinds.rs`.
 pub(crate) fn read_message<T: DeserializeOwned + Resource>(bytes: &[u8]) -> Result<T, DecodeError> {
     let t = codec::type_of(T::API_VERSION, T::KIND).map_err(|e| wrap(T::KIND, &e.into()))?;
-    T::deserialize(schema::Deserializer::from_message(t, bytes, 0)).map_err(|e| wrap(T::KIND, &e))
+    let deserializer = schema::Deserializer::from_message(t, bytes, 0).without_managed_fields();
+    T::deserialize(deserializer).map_err(|e| wrap(T::KIND, &e))
 }
 
 fn wrap(kind: &'static str, error: &schema::DeError) -> DecodeError {

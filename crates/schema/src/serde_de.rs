@@ -236,12 +236,12 @@ impl<'de> MessageAccess<'de> {
                 }
                 continue;
             }
-            let stamped = field.name() == "resourceVersion" && self.head.resource_version != 0;
-            if stamped && level.t == TypeRef::OBJECT_META && depth == 1 {
+            let own = level.t == TypeRef::OBJECT_META && depth == 1;
+            if own && field.name() == "resourceVersion" && self.head.resource_version != 0 {
                 self.value = Some(Input::Version(self.head.resource_version));
                 return Ok(Some(field.name()));
             }
-            if self.head.bare && level.t == TypeRef::OBJECT_META && field.name() == "managedFields" {
+            if own && self.head.bare && field.name() == "managedFields" {
                 continue;
             }
             if let Some(input) = field_input(level, at, field, self.head)? {
