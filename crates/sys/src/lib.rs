@@ -10,6 +10,7 @@ pub mod devices;
 mod error;
 pub mod fdpass;
 pub mod fs;
+pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;
