@@ -290,7 +290,8 @@ pub async fn start(flags: &Flags, mut extras: Extras, shutdown: Shutdown) -> Res
     let encryption = crate::sealing::load(flags, &shutdown).await?;
     let sealer = encryption.clone().map(|e| e as Arc<dyn registry::Sealer>);
     let registry = Registry::with_sealer(store, shutdown.clone(), sealer);
-    for row in kinds::kinds(&kinds::Config::new(ranges)) {
+    let rows = kinds::Config::new(ranges);
+    for row in kinds::kinds(&rows) {
         registry.add(row);
     }
     let access = Access::new(registry.clone());
@@ -347,8 +348,34 @@ pub async fn start(flags: &Flags, mut extras: Extras, shutdown: Shutdown) -> Res
     config.max_token_expiration = i64::try_from(longest.as_secs()).unwrap_or(0);
     config.compaction_interval = duration(&flags.etcd_compaction_interval).map_err(RunError::Flags)?;
     post_start(&mut config, &modes, &edit, &authorizers);
+    repair_services(&mut config, rows.service_hooks.clone());
     publish_trust(&mut config, trust(flags)?, edit);
     Ok(Server::start(config).await?)
+}
+
+/// Makes claims on cluster IPs fit the services, at start and every three minutes, as upstream: what a crash between two writes
+/// left, nobody tells.
+fn repair_services(config: &mut Config, hooks: Arc<kinds::ServiceHooks>) {
+    const INTERVAL: std::time::Duration = std::time::Duration::from_secs(180);
+    let (registry, shutdown) = (config.registry.clone(), config.shutdown.clone());
+    config.post_start.push(PostStart {
+        name: "start-service-ip-repair-controllers",
+        run: Box::new(move || {
+            let (hooks, registry, shutdown) = (hooks.clone(), registry.clone(), shutdown.clone());
+            async move {
+                hooks.repair(&registry).await?;
+                rt::spawn("service-repair", async move {
+                    while shutdown.run(rt::time::sleep(INTERVAL)).await.is_some() {
+                        if let Err(error) = hooks.repair(&registry).await {
+                            tracing::warn!(%error, "repair of service addresses failed");
+                        }
+                    }
+                });
+                Ok(())
+            }
+            .boxed()
+        }),
+    });
 }
 
 fn publish_trust(config: &mut Config, trust: Trust, edit: Arc<dyn Edit>) {

@@ -111,6 +111,7 @@ async fn kubernetes_service(access: Access, wanted: Wanted) -> Result<(), Status
             "spec": {"cidrs": wanted.cidrs},
         });
         ensure(&access, &gvr, object(cidr)).await?;
+        mark_ready(&access, &gvr).await?;
     }
     let family = if wanted.address.is_ipv4() { "IPv4" } else { "IPv6" };
     let services = GroupVersionResource::new("", "v1", "services");
@@ -149,6 +150,21 @@ async fn kubernetes_service(access: Access, wanted: Wanted) -> Result<(), Status
     });
     let slices = GroupVersionResource::new("discovery.k8s.io", "v1", "endpointslices");
     replace(&access, &slices, object(slice), "endpoints").await
+}
+
+/// Says that the default ServiceCIDR is ready, once; of others the controller manager says it.
+async fn mark_ready(access: &Access, gvr: &GroupVersionResource) -> Result<(), Status> {
+    let Some(found) = access.get_live(gvr, "", "kubernetes").await? else { return Ok(()) };
+    if found.get(&["status", "conditions"]).and_then(Value::as_array).is_some_and(|c| !c.is_empty()) {
+        return Ok(());
+    }
+    let mut fresh = (*found).clone();
+    let condition = json!({
+        "type": "Ready", "status": "True", "reason": "", "message": "Kubernetes default Service CIDR is ready",
+        "lastTransitionTime": meta::time::format_seconds(rt::time::now()),
+    });
+    fresh.body.insert("status".into(), json!({"conditions": [condition]}));
+    access.update_status(gvr, fresh).await.map(drop)
 }
 
 /// Creates the object, or puts its field right when it differs.

@@ -1,8 +1,10 @@
 //! The core group.
 
+pub mod cidr;
 mod config_map;
 mod endpoints;
 pub mod event;
+mod ip_claims;
 mod limit_range;
 mod namespace;
 mod node;
