@@ -9,6 +9,6 @@ async fn main() {
             stop.cancel();
         }
     });
-    let code = apiserver::command::main(std::env::args().collect(), shutdown).await;
-    std::process::exit(code);
+    let code = apiserver::command::main(std::env::args_os().collect(), shutdown).await;
+    std::process::exit(code.into());
 }

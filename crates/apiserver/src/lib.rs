@@ -20,6 +20,7 @@ mod kubelet;
 mod metrics;
 mod negotiate;
 mod openapi;
+mod openapi_proto;
 mod ownership;
 mod query;
 mod reqinfo;

@@ -15,6 +15,7 @@ use sha2::Digest;
 use wire::Body;
 
 use crate::chain::Call;
+use crate::openapi_proto;
 use crate::respond::sized_response;
 use crate::route::page_not_found;
 
@@ -26,7 +27,10 @@ type Document = (Bytes, String);
 pub(crate) struct Cache(Mutex<(u64, BTreeMap<String, Document>)>);
 
 fn hashed(value: &Value) -> Document {
-    let bytes = serde_json::to_vec(value).unwrap_or_default();
+    hashed_bytes(serde_json::to_vec(value).unwrap_or_default())
+}
+
+fn hashed_bytes(bytes: Vec<u8>) -> Document {
     let hash: String = sha2::Sha512::digest(&bytes).iter().map(|b| format!("{b:02X}")).collect();
     (bytes.into(), hash)
 }
@@ -36,15 +40,18 @@ pub(crate) fn answer(call: &Call, path: &str) -> Result<Response<Body>, Status> 
     let registry = &call.state.registry;
     let generation = registry.generation();
     let rows: Vec<Arc<KindRow>> = registry.all().iter().map(|r| r.row.clone()).collect();
+    let accept = call.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let protobuf = path == "/openapi/v2" && accept.contains(openapi_proto::ASKED);
+    let key = if protobuf { format!("{path}+protobuf") } else { path.to_owned() };
     let mut cache = call.state.openapi.0.lock();
     if cache.0 != generation {
         *cache = (generation, BTreeMap::new());
     }
-    let document = match cache.1.get(path) {
+    let document = match cache.1.get(&key) {
         Some(document) => document.clone(),
         None => {
-            let Some(made) = make(path, &rows) else { return Ok(page_not_found()) };
-            cache.1.insert(path.to_owned(), made.clone());
+            let Some(made) = make(&key, &rows) else { return Ok(page_not_found()) };
+            cache.1.insert(key, made.clone());
             made
         }
     };
@@ -57,7 +64,8 @@ pub(crate) fn answer(call: &Call, path: &str) -> Result<Response<Body>, Status> 
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response
     } else {
-        sized_response(call.headers(), StatusCode::OK, "application/json", bytes.to_vec())
+        let content_type = if protobuf { openapi_proto::ANSWERED } else { "application/json" };
+        sized_response(call.headers(), StatusCode::OK, content_type, bytes.to_vec())
     };
     if let Ok(value) = HeaderValue::from_str(&etag) {
         response.headers_mut().insert(header::ETAG, value);
@@ -121,6 +129,10 @@ fn make(path: &str, rows: &[Arc<KindRow>]) -> Option<Document> {
     match path {
         "/openapi/v2" => {
             Some(hashed(&openapi::v2_document(&resources(rows, None, &describe), &describe, crate::VERSION)))
+        }
+        "/openapi/v2+protobuf" => {
+            let document = openapi::v2_document(&resources(rows, None, &describe), &describe, crate::VERSION);
+            Some(hashed_bytes(openapi_proto::encode(&document)))
         }
         "/openapi/v3" => {
             // The hash must change when the document does; what a document is made of are the rows of its version.
