@@ -3,7 +3,6 @@
 ARCH   ?= $(shell uname -m)
 TARGET := $(ARCH)-unknown-linux-gnu
 BINARY := target/$(TARGET)/release/corten
-TARGET_ENV := $(shell echo $(TARGET) | tr 'a-z-' 'A-Z_')
 SUDO   := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .PHONY: up build deps test size clean-cluster
@@ -14,7 +13,7 @@ up: build
 
 ## The static release binary, by the default linker: with mold 1.10 a static executable ends in libc's start-up. For arm64: `make build ARCH=aarch64` with Debian's gcc-aarch64-linux-gnu.
 build: deps
-	CARGO_TARGET_$(TARGET_ENV)_RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" \
+	RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" \
 		cargo build --release --target $(TARGET) --package corten
 
 ## All tests; the last line says how many passed and failed.
