@@ -1,5 +1,7 @@
 //! `kube-apiserver` as a command.
 
+use std::ffi::OsString;
+
 use clap::Parser;
 use rt::Shutdown;
 
@@ -7,13 +9,13 @@ use crate::assemble::{Extras, start};
 use crate::flags::Flags;
 
 /// Runs the command until shutdown; `arguments` begin with the command's name. Gives the exit code.
-pub async fn main(arguments: Vec<String>, shutdown: Shutdown) -> i32 {
+pub async fn main(arguments: Vec<OsString>, shutdown: Shutdown) -> u8 {
     let flags = match Flags::try_parse_from(arguments) {
         Ok(flags) => flags,
         Err(error) => {
             // Nothing is left to be done when standard error is gone.
             let _ = error.print();
-            return error.exit_code();
+            return u8::try_from(error.exit_code()).unwrap_or(1);
         }
     };
     if flags.version {
@@ -25,11 +27,9 @@ pub async fn main(arguments: Vec<String>, shutdown: Shutdown) -> i32 {
     telemetry::logs::init(format, flags.v);
     let workshop = std::env::var("CORTEN_PROFILE").is_ok_and(|p| p == "workshop");
     let extras = Extras { workshop, ..Extras::default() };
-    match start(&flags, extras, shutdown.clone()).await {
-        Ok(_handle) => {
-            shutdown.cancelled().await;
-            // Open requests get their time before the process ends.
-            rt::time::sleep(std::time::Duration::from_millis(100)).await;
+    match start(&flags, extras, shutdown).await {
+        Ok(handle) => {
+            handle.ended().await;
             0
         }
         Err(error) => {

@@ -16,7 +16,6 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use wire::{Body, BoxError};
 
 use crate::config::KubeletClient;
@@ -163,7 +162,7 @@ impl Kubelets {
 
     async fn connect(&self, backend: &Backend) -> Result<Box<dyn Stream>, BoxError> {
         let host = backend.host.trim_matches(['[', ']']);
-        let tcp = rt::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((host, backend.port))).await??;
+        let tcp = rt::time::timeout(CONNECT_TIMEOUT, wire::dial(host, backend.port)).await??;
         tcp.set_nodelay(true)?;
         let (config, name) = match &backend.tls {
             None => return Ok(Box::new(tcp)),

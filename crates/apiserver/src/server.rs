@@ -8,10 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use auth_api::UserInfo;
 use http::{Request, Response};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use registry::Registry;
 use rt::Backoff;
-use rt::sync::Semaphore;
+use rt::sync::{Notify, Semaphore};
 use tracing::{info, warn};
 use wire::{Body, ConnInfo, Service};
 
@@ -32,6 +32,8 @@ pub(crate) struct State {
     pub mutating: Semaphore,
     /// Hooks with whether they are done.
     pub hooks: RwLock<Vec<(&'static str, Arc<AtomicBool>)>>,
+    /// Told whenever a hook is done.
+    pub hook_done: Notify,
     pub openapi: crate::openapi::Cache,
     pub aggregator: crate::aggregate::Aggregator,
 }
@@ -41,6 +43,7 @@ pub(crate) struct State {
 pub struct Handle {
     state: Arc<State>,
     addresses: Vec<SocketAddr>,
+    listeners: Arc<Mutex<Vec<rt::JoinHandle<()>>>>,
 }
 
 /// Why a server does not start.
@@ -82,20 +85,21 @@ impl Server {
             readonly: Semaphore::new(limit(config.max_requests_inflight)),
             mutating: Semaphore::new(limit(config.max_mutating_requests_inflight)),
             hooks: RwLock::default(),
+            hook_done: Notify::new(),
             openapi: crate::openapi::Cache::default(),
             aggregator: crate::aggregate::Aggregator::default(),
             config,
         });
-        let mut addresses = Vec::new();
+        let (mut addresses, mut listeners) = (Vec::new(), Vec::new());
         for port in listen {
             let bound = wire::bind(port.address, port.tls)
                 .await
                 .map_err(|source| StartError::Listen { address: port.address, source })?;
             addresses.extend(bound.address());
             let service = Arc::new(Face { state: state.clone(), insecure: port.insecure });
-            rt::spawn("listener", wire::serve(bound, service, shutdown.clone()));
+            listeners.push(rt::spawn("listener", wire::serve(bound, service, shutdown.clone())));
         }
-        let handle = Handle { state: state.clone(), addresses };
+        let handle = Handle { state: state.clone(), addresses, listeners: Arc::new(Mutex::new(listeners)) };
         crate::bootstrap::start(&state);
         crate::custom::start(&state);
         crate::aggregate::start(&state);
@@ -117,7 +121,7 @@ fn limit(configured: usize) -> usize {
 pub(crate) fn run_hook(state: &Arc<State>, hook: PostStart) {
     let done = Arc::new(AtomicBool::new(false));
     state.hooks.write().push((hook.name, done.clone()));
-    let shutdown = state.config.shutdown.clone();
+    let (shutdown, told) = (state.config.shutdown.clone(), state.clone());
     rt::spawn("post-start", async move {
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
         loop {
@@ -131,6 +135,7 @@ pub(crate) fn run_hook(state: &Arc<State>, hook: PostStart) {
             }
         }
         done.store(true, Ordering::Release);
+        told.hook_done.notify_waiters();
     });
 }
 
@@ -168,9 +173,27 @@ impl Handle {
         &self.state.registry
     }
 
-    /// Whether `/readyz` would answer ok.
-    pub async fn ready(&self) -> bool {
-        crate::health::ready(&self.state).await
+    /// Waits until all post-start hooks are done: `/readyz` answers ok then, unless the store fails. Cancel-safe.
+    pub async fn started(&self) {
+        loop {
+            let told = self.state.hook_done.notified();
+            let mut told = std::pin::pin!(told);
+            // Listening before looking, so that a hook that ends in between is not missed.
+            told.as_mut().enable();
+            if self.state.hooks.read().iter().all(|(_, done)| done.load(Ordering::Acquire)) {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    /// Waits until the listeners have ended after a shutdown: open requests were given their time.
+    pub async fn ended(&self) {
+        let listeners = std::mem::take(&mut *self.listeners.lock());
+        for listener in listeners {
+            // A panic was logged where it happened.
+            let _ = listener.await;
+        }
     }
 
     /// Ends the server; open requests get some seconds.

@@ -6,6 +6,7 @@
 mod cmd;
 mod error;
 mod progress;
+pub mod tiny;
 
 use std::ffi::OsString;
 

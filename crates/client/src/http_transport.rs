@@ -39,7 +39,7 @@ pub(crate) enum Token {
 
 /// A pooled HTTP client for one server.
 pub struct HttpTransport {
-    client: hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Body>,
+    client: hyper_util::client::legacy::Client<HttpsConnector<HttpConnector<wire::Names>>, Body>,
     scheme: uri::Scheme,
     authority: uri::Authority,
     prefix: String,
@@ -63,7 +63,7 @@ impl HttpTransport {
         let bad = |what: &str| ConfigError::Invalid(format!("server {server:?}: {what}"));
         let with_scheme = if server.contains("://") { server.to_owned() } else { format!("https://{server}") };
         let url: Uri = with_scheme.parse().map_err(|_| bad("not a URL"))?;
-        let mut tcp = HttpConnector::new();
+        let mut tcp = HttpConnector::new_with_resolver(wire::Names);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(Duration::from_secs(30)));

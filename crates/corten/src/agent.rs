@@ -1,21 +1,17 @@
 //! The node agent: kubelet, runtime, images, pod network, service proxy and DNS of one node.
 
 use std::ffi::OsString;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use api::k8s::core::v1::Service;
-use api::k8s::rbac::v1::{ClusterRole, ClusterRoleBinding};
-use client::{Client, HttpTransport, PatchKind, TlsIdentity};
+use client::{Client, HttpTransport, TlsIdentity};
 use informer::Factory;
 use local::{Layout, NodeSpec};
-use node_api::{ImageService, NetworkService, RuntimeService};
 use rt::Shutdown;
-use serde_json::json;
 
-use crate::{control_plane, routes};
+use crate::{control_plane, node};
 
 fn client(spec: &NodeSpec, layout: &Layout, identity: &str, user_agent: &str) -> anyhow::Result<Client> {
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("read {}", path.display()));
@@ -49,21 +45,7 @@ pub(crate) async fn run(arguments: Vec<OsString>, shutdown: Shutdown) -> anyhow:
     let spec: NodeSpec = control_plane::read_spec(&arguments)?;
     let layout = Layout::new(&spec.cluster, spec.data.clone());
     let dir = layout.node(&spec.name);
-    let images = images::Store::open(layout.images()).context("open the image store")?;
-    match std::fs::read(layout.registries()) {
-        Ok(bytes) => images.set_registries(serde_json::from_slice(&bytes).context("parse registries.json")?),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).context("read registries.json"),
-    }
-    let builtin = format!("corten.local/corten:{}", env!("CARGO_PKG_VERSION"));
-    images.ensure_builtin(&builtin, Path::new("/proc/self/exe")).context("make the built-in image")?;
-    let network = cni::Network::new(cni::Config::built_in(dir.join("cni")));
-    let network: Arc<dyn NetworkService> = Arc::new(network);
-    let mut options = runtime::Options::new(Arc::new(images.clone()));
-    options.network = Some(network.clone());
-    let runtime = runtime::Runtime::open(dir.join("runtime"), options).await.context("open the runtime")?;
-    let runtime: Arc<dyn RuntimeService> = Arc::new(runtime);
-    let images: Arc<dyn ImageService> = Arc::new(images);
+    let node = node::open(layout.images(), dir.join("runtime"), cni::Config::built_in(dir.join("cni"))).await?;
     let kubelet_client = client(&spec, &layout, "kubelet-client", "kubelet")?;
     let factory = Factory::new(client(&spec, &layout, "proxy-client", "kube-proxy")?);
     let proxy = start_proxy(&spec, &factory, &shutdown);
@@ -72,7 +54,7 @@ pub(crate) async fn run(arguments: Vec<OsString>, shutdown: Shutdown) -> anyhow:
     dns_factory.start(&shutdown);
     let routes = rt::spawn(
         "routes",
-        routes::follow(
+        local::follow_routes(
             factory.clone(),
             Some(spec.name.clone()),
             None,
@@ -82,7 +64,7 @@ pub(crate) async fn run(arguments: Vec<OsString>, shutdown: Shutdown) -> anyhow:
     );
     factory.start(&shutdown);
     let config = kubelet_config(&spec, &layout)?;
-    kubelet::run(config, Some(kubelet_client), runtime, images, network, shutdown.clone())
+    kubelet::run(config, Some(kubelet_client), node.runtime, node.images, node.network, shutdown.clone())
         .await
         .context("run the kubelet")?;
     shutdown.cancel();
@@ -121,43 +103,4 @@ fn start_dns(spec: &NodeSpec, factory: &Factory, shutdown: &Shutdown) -> anyhow:
             tracing::error!(%error, "cluster DNS ended");
         }
     }))
-}
-
-/// Makes what cluster DNS needs in the API: the Service `kube-dns` and the role of the servers' user. Every node answers
-/// on the Service's address itself, so proxies leave it alone.
-pub(crate) async fn ensure_dns(client: &Client, address: IpAddr) -> Result<(), client::Error> {
-    let kind = PatchKind::Apply { manager: "corten".into(), force: true };
-    let service = json!({
-        "apiVersion": "v1", "kind": "Service",
-        "metadata": {
-            "name": "kube-dns",
-            "labels": {
-                "k8s-app": "kube-dns",
-                "kubernetes.io/name": "CoreDNS",
-                "service.kubernetes.io/service-proxy-name": "corten-dns",
-            },
-        },
-        "spec": {
-            "clusterIP": address.to_string(),
-            "ports": [
-                {"name": "dns", "port": 53, "protocol": "UDP"},
-                {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
-            ],
-        },
-    });
-    client.patch::<Service>("kube-system", "kube-dns", &kind, &service).await?;
-    let role = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "system:coredns"},
-        "rules": [
-            {"apiGroups": [""], "resources": ["services", "pods", "namespaces"], "verbs": ["list", "watch"]},
-            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
-        ],
-    });
-    client.patch::<ClusterRole>("", "system:coredns", &kind, &role).await?;
-    let binding = json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "system:coredns"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:coredns"},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "system:coredns"}],
-    });
-    client.patch::<ClusterRoleBinding>("", "system:coredns", &kind, &binding).await.map(drop)
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use apiserver::Handle;
@@ -17,8 +17,10 @@ use pki::Pki;
 use rt::Shutdown;
 use store::{Embedded, EmbeddedOptions};
 
-use crate::{in_process, routes};
+use crate::in_process;
 
+/// Longest wait for the API server.
+const READY_LIMIT: Duration = Duration::from_secs(60);
 const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 
 pub(crate) fn read_spec<T: serde::de::DeserializeOwned>(arguments: &[OsString]) -> anyhow::Result<T> {
@@ -42,7 +44,8 @@ pub(crate) async fn run(arguments: Vec<OsString>, shutdown: Shutdown) -> anyhow:
     let pki = Pki::load_or_create(&layout.pki(), &params).context("load the cluster's keys")?;
     let store = Embedded::open(layout.store(), EmbeddedOptions::default()).await.context("open the store")?;
     let server = serve(&spec, store, &shutdown).await?;
-    wait_ready(&server).await?;
+    let ready = rt::time::timeout(READY_LIMIT, server.started()).await;
+    ready.with_context(|| format!("the API server is not ready after {} s", READY_LIMIT.as_secs()))?;
     println!("ready");
     tracing::info!(seconds = start.elapsed().as_secs_f64(), "control plane is ready");
     let agents = [
@@ -58,22 +61,16 @@ pub(crate) async fn run(arguments: Vec<OsString>, shutdown: Shutdown) -> anyhow:
     Ok(())
 }
 
-async fn wait_ready(server: &Handle) -> anyhow::Result<()> {
-    let ready = async {
-        while !server.ready().await {
-            rt::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    };
-    rt::time::timeout(std::time::Duration::from_secs(60), ready).await.context("the API server is not ready after 60 s")
-}
-
 /// The same API server as `kube-apiserver`, told by the same flags; only the store and the listener are handed over.
 async fn serve(spec: &ControlPlaneSpec, store: Arc<Embedded>, shutdown: &Shutdown) -> anyhow::Result<Handle> {
     let address = SocketAddr::new(spec.addresses.gateway.addr(), spec.addresses.api_port);
     let pki = Layout::new(&spec.name, spec.data.clone()).pki();
     let file = |name: &str| pki.join(name).display().to_string();
+    let encryption = pki.join("encryption.yaml");
+    apiserver::sealing::ensure_secrets_configuration(&encryption).context("make the key that secrets are sealed with")?;
     let arguments = [
         "kube-apiserver".to_owned(),
+        format!("--encryption-provider-config={}", encryption.display()),
         format!("--advertise-address={}", address.ip()),
         format!("--secure-port={}", address.port()),
         format!("--service-cluster-ip-range={}", spec.addresses.services),
@@ -137,11 +134,11 @@ async fn run_scheduler(server: Handle, shutdown: Shutdown) {
 /// Routes on the host, so that pods and Services answer there.
 async fn host_routes(spec: ControlPlaneSpec, server: Handle, shutdown: Shutdown) {
     let client = in_process::client(&server, UserInfo::new(users::API_SERVER, &[auth_api::groups::MASTERS]), "corten");
-    if let Err(error) = crate::agent::ensure_dns(&client, spec.addresses.dns_service()).await {
+    if let Err(error) = dns::ensure_objects(&client, spec.addresses.dns_service()).await {
         tracing::warn!(error = error.chain(), "cannot make what cluster DNS needs");
     }
     let factory = Factory::new(client);
-    let follow = routes::follow(
+    let follow = local::follow_routes(
         factory.clone(),
         None,
         Some(spec.addresses.services),

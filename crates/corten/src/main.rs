@@ -5,16 +5,13 @@
 
 mod agent;
 mod control_plane;
-mod demo;
 mod in_process;
-mod kubelet_command;
-mod routes;
+mod node;
 
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
 use rt::Shutdown;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -48,14 +45,22 @@ fn is_name(word: &str) -> bool {
 }
 
 fn dispatch(name: &str, arguments: Vec<OsString>) -> ExitCode {
+    // Before any thread exists.
+    sys::memory::bound_heaps(2);
+    if matches!(name, "corten-supervisor" | "node-holder" | "node-agent" | "kubelet" | "kube-proxy" | "demo") {
+        sys::memory::return_large_buffers();
+    }
     match name {
         "corten-supervisor" => exit(runtime::supervisor::main(arguments.into_iter().skip(1))),
         "node-holder" => {
             let spec = arguments.get(1).cloned().unwrap_or_default();
             report(local::holder_main(Path::new(&spec)).map_err(Into::into))
         }
-        "pause" => demo::pause(),
-        "demo" => report(on_executor(2, |shutdown| demo::run(arguments, shutdown))),
+        "pause" => component(1, |shutdown| async move {
+            shutdown.cancelled().await;
+            0
+        }),
+        "demo" => component(1, |shutdown| cli::tiny::main(arguments, shutdown)),
         "control-plane" => {
             telemetry::logs::init(telemetry::logs::Format::Text, 2);
             report(on_executor(0, |shutdown| control_plane::run(arguments, shutdown)))
@@ -64,24 +69,14 @@ fn dispatch(name: &str, arguments: Vec<OsString>) -> ExitCode {
             telemetry::logs::init(telemetry::logs::Format::Text, 2);
             report(on_executor(0, |shutdown| agent::run(arguments, shutdown)))
         }
-        "etcd" => report(on_executor(0, |shutdown| async move {
-            exit_code(i32::from(etcd_server::run(arguments, shutdown).await))
-        })),
-        "kube-apiserver" => report(on_executor(0, |shutdown| async move {
-            let arguments = arguments.iter().map(|a| a.to_string_lossy().into_owned()).collect();
-            exit_code(apiserver::command::main(arguments, shutdown).await)
-        })),
-        "kube-proxy" => report(on_executor(0, |shutdown| async move {
-            telemetry::logs::init(telemetry::logs::Format::Text, 2);
-            Ok(proxy::flags::main(proxy::flags::Flags::parse_from(arguments), shutdown).await?)
-        })),
-        "kube-controller-manager" => report(on_executor(0, |shutdown| async move {
-            exit_code(i32::from(controllers::main(arguments, shutdown).await))
-        })),
-        "kube-scheduler" => report(on_executor(0, |shutdown| async move {
-            exit_code(i32::from(scheduler::main(arguments, shutdown).await))
-        })),
-        "kubelet" => report(on_executor(0, |shutdown| kubelet_command::run(arguments, shutdown))),
+        "etcd" => component(0, |shutdown| etcd_server::run(arguments, shutdown)),
+        "kube-apiserver" => component(0, |shutdown| apiserver::command::main(arguments, shutdown)),
+        "kube-controller-manager" => component(0, |shutdown| controllers::main(arguments, shutdown)),
+        "kube-scheduler" => component(0, |shutdown| scheduler::main(arguments, shutdown)),
+        "kubelet" => component(0, |shutdown| {
+            kubelet::command::main(arguments, shutdown, || async { node::open_lone().await.map_err(Into::into) })
+        }),
+        "kube-proxy" => component(0, |shutdown| proxy::flags::main(arguments, shutdown)),
         name if cni::plugins::find(name).is_some() => exit(cni::plugins::main(name).unwrap_or(2)),
         _ => match on_executor(0, |_| async move { Ok(cli::run(arguments).await) }) {
             Ok(Ok(())) => ExitCode::SUCCESS,
@@ -98,8 +93,12 @@ fn exit(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
-fn exit_code(code: i32) -> anyhow::Result<()> {
-    if code == 0 { Ok(()) } else { Err(anyhow::anyhow!("ended with exit code {code}")) }
+/// Runs a component, which says itself what keeps it from running, and gives its exit code.
+fn component<F: Future<Output = u8>>(workers: usize, work: impl FnOnce(Shutdown) -> F) -> ExitCode {
+    match on_executor(workers, |shutdown| async { Ok(work(shutdown).await) }) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => report(Err(error)),
+    }
 }
 
 fn report(result: anyhow::Result<()>) -> ExitCode {

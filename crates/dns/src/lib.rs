@@ -9,10 +9,12 @@ mod convert;
 mod forward;
 mod message;
 pub mod model;
+mod objects;
 mod resolv_conf;
 mod server;
 pub mod zone;
 
 pub use forward::StubDomain;
+pub use objects::ensure_objects;
 pub use resolv_conf::{upstreams_of, upstreams_of_host};
 pub use server::{Config, Error, Server, attach, serve};

@@ -6,6 +6,7 @@
 
 pub mod admit;
 mod cgroups;
+pub mod command;
 pub mod config;
 pub mod events;
 pub mod flags;

@@ -27,6 +27,11 @@ impl Layout {
         Self { name: name.to_owned(), data }
     }
 
+    /// The layout of a `kubelet` that runs alone, outside of any cluster of this machine.
+    pub fn lone_node() -> Self {
+        Self::new("", PathBuf::from("/var/lib/corten-node"))
+    }
+
     /// State of the running cluster.
     pub fn state_file(&self) -> PathBuf {
         runtime_dir().join(format!("{}.json", self.name))
@@ -67,9 +72,10 @@ impl Layout {
         self.node(node).join("node.json")
     }
 
-    /// How registries are reached: mirrors, plain HTTP, authorities (JSON, by host).
+    /// How registries are reached: mirrors, plain HTTP, authorities (JSON, by host). The image store reads it for each
+    /// pull.
     pub fn registries(&self) -> PathBuf {
-        self.data.join("registries.json")
+        self.images().join("registries.json")
     }
 
     /// Image content, shared by the nodes of the cluster.

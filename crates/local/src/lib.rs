@@ -9,6 +9,7 @@ mod holder;
 mod layout;
 mod network;
 mod process;
+mod routes;
 mod spec;
 mod state;
 
@@ -17,5 +18,6 @@ pub use holder::{enter_node, holder_main};
 pub use layout::{Layout, default_data_dir, runtime_dir};
 pub use network::{attach, cgroup, lay, remove, remove_cgroups};
 pub use process::{Pid, Spawned, spawn};
+pub use routes::follow_routes;
 pub use spec::{Addresses, ControlPlaneSpec, NodeSpec};
 pub use state::{ClusterState, NodeState, claim_slot, list, release_slot};

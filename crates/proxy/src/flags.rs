@@ -8,6 +8,7 @@ use client::{Client, Kubeconfig};
 use ipnet::IpNet;
 use rt::Shutdown;
 use serde::Deserialize;
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -394,11 +395,33 @@ impl Flags {
     }
 }
 
-/// `kube-proxy` with these flags, until shutdown.
-///
-/// # Errors
-/// Whatever keeps it from running; the caller prints it and exits with 1.
-pub async fn main(flags: Flags, shutdown: Shutdown) -> Result<(), Error> {
+/// Runs the command until shutdown. `arguments` begin with the command's name. Gives the exit code.
+pub async fn main(arguments: impl IntoIterator<Item = OsString>, shutdown: Shutdown) -> u8 {
+    let flags = match Flags::try_parse_from(arguments) {
+        Ok(flags) => flags,
+        Err(error) => {
+            // Nothing is left to be done when standard error is gone.
+            let _ = error.print();
+            return u8::try_from(error.exit_code()).unwrap_or(1);
+        }
+    };
+    telemetry::logs::init(telemetry::logs::Format::Text, flags.verbosity);
+    match serve(flags, shutdown).await {
+        Ok(()) => 0,
+        Err(error) => {
+            let mut text = error.to_string();
+            let mut source = std::error::Error::source(&error);
+            while let Some(cause) = source {
+                text = format!("{text}: {cause}");
+                source = cause.source();
+            }
+            eprintln!("error: {text}");
+            1
+        }
+    }
+}
+
+async fn serve(flags: Flags, shutdown: Shutdown) -> Result<(), Error> {
     let flags = flags.with_file()?;
     if flags.cleanup {
         return crate::cleanup();

@@ -15,7 +15,6 @@ use meta::{GroupVersionResource, Object};
 use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use serde_json::Value;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::call::{CallError, Caller, Target};
@@ -69,7 +68,7 @@ impl HttpCaller {
     async fn connect(&self, target: &Target) -> Result<Connection, String> {
         let (host, port) = self.address(target).await?;
         let dial = |e: std::io::Error| format!("dial tcp {host}:{port}: {e}");
-        let stream = TcpStream::connect((host.as_str(), port)).await.map_err(dial)?;
+        let stream = wire::dial(&host, port).await.map_err(dial)?;
         stream.set_nodelay(true).map_err(dial)?;
         let authorities = pki::pem::certificates(&target.ca);
         let mut config = pki::tls::client_config(&authorities, None).map_err(|e| e.to_string())?;

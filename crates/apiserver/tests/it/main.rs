@@ -60,9 +60,7 @@ impl World {
         }
         let config = Config::new(registry, Arc::new(Nobody), Arc::new(AdminOnly), shutdown);
         let handle = Server::start(config).await.expect("it starts");
-        while !handle.ready().await {
-            tokio::task::yield_now().await;
-        }
+        handle.started().await;
         Self { handle }
     }
 

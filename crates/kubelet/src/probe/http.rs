@@ -115,7 +115,7 @@ fn redirect(from: &Request, to: &str) -> Option<Request> {
 /// Connects; the text of an error is upstream's.
 pub async fn dial(host: &str, port: u16, timeout: Duration) -> Result<TcpStream, String> {
     let shown = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    match rt::time::timeout(timeout, TcpStream::connect((host, port))).await {
+    match rt::time::timeout(timeout, wire::dial(host, port)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(format!("dial tcp {shown}: {}", reason(&error))),
         Err(_) => Err(format!("dial tcp {shown}: i/o timeout")),

@@ -1,6 +1,6 @@
 //! Connections.
 
-use std::{io, net::IpAddr, time::Duration};
+use std::{io, time::Duration};
 
 use grpc::tonic::{
     codegen::{Service, http::Uri},
@@ -72,30 +72,13 @@ impl Service<Uri> for Dial {
             let host = uri.host().ok_or_else(|| invalid("an endpoint without a host"))?;
             let default_port = if uri.scheme_str() == Some("https") { 443 } else { 80 };
             let port = uri.port_u16().unwrap_or(default_port);
-            let mut failure = invalid("the name has no address");
-            for address in resolve(host).await? {
-                match TcpStream::connect((address, port)).await {
-                    Ok(stream) => {
-                        stream.set_nodelay(true)?;
-                        return Ok(TokioIo::new(stream));
-                    }
-                    Err(error) => failure = error,
-                }
-            }
-            Err(failure)
+            let stream = wire::dial(host, port).await?;
+            stream.set_nodelay(true)?;
+            Ok(TokioIo::new(stream))
         })
     }
 }
 
 fn invalid(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, what)
-}
-
-async fn resolve(host: &str) -> io::Result<Vec<IpAddr>> {
-    if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse() {
-        return Ok(vec![address]);
-    }
-    let resolver = hickory_resolver::TokioResolver::builder_tokio().and_then(|builder| builder.build());
-    let found = resolver.map_err(io::Error::other)?.lookup_ip(host).await.map_err(io::Error::other)?;
-    Ok(found.iter().collect())
 }

@@ -32,7 +32,9 @@ fn wanted(nodes: &[Arc<Node>], own: Option<&str>, services: Option<IpNet>) -> Ve
 }
 
 /// Keeps the routes of this network namespace as the Nodes say, until told to stop.
-pub(crate) async fn follow(
+///
+/// With `own`, that node's ranges are left out; with `services`, Services are reached by way of a node.
+pub async fn follow_routes(
     factory: Factory,
     own: Option<String>,
     services: Option<IpNet>,
