@@ -127,7 +127,7 @@ async fn listen_and_serve(
     store: Arc<Embedded>,
     shutdown: rt::Shutdown,
 ) -> Result<(), Error> {
-    let mut bound = Vec::new();
+    let (mut bound, mut insecure) = (Vec::new(), Vec::new());
     for url in &flags.listen_client_urls {
         let (secure, addresses) = addresses("--listen-client-urls", url)?;
         if secure && tls.is_none() {
@@ -139,9 +139,7 @@ async fn listen_and_serve(
         }
         bound.extend(bind(&addresses, if secure { tls.clone() } else { None }).await?);
         if !secure {
-            for address in &addresses {
-                tracing::warn!("serving insecure on {address}");
-            }
+            insecure.extend(addresses);
         }
     }
     let face = |require_client_certificate| FaceOptions {
@@ -163,6 +161,10 @@ async fn listen_and_serve(
         }
     }
     tracing::info!(urls = ?flags.listen_client_urls, "ready to serve client requests");
+    // Last, as etcd does it: people read the address off the end.
+    for address in insecure {
+        tracing::warn!("client requests are neither encrypted nor authenticated: serving insecure on {address}");
+    }
     // The store closes when the stop comes, so that watches end and connections can drain.
     let closing = async {
         shutdown.cancelled().await;

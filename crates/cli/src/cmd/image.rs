@@ -3,21 +3,22 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use images::{Registries, Store};
+use images::Store;
 use local::{ClusterState, Layout};
 use serde::Serialize;
 
+use crate::cmd::{down, workshop};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
 /// Work with the images of a cluster.
 #[derive(Debug, Args)]
 pub struct Image {
-    /// Name of the cluster.
-    #[arg(long, default_value = "default", global = true)]
-    name: String,
-    /// Folder of a cluster that does not run. Default: /var/lib/corten/NAME.
+    /// Name of the cluster. Default: `default`; in the workshop, the kubelet that runs alone.
     #[arg(long, global = true)]
+    name: Option<String>,
+    /// Folder of a cluster that does not run. Default: /var/lib/corten/NAME.
+    #[arg(long, global = true, conflicts_with = "name")]
     data_dir: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
@@ -61,28 +62,28 @@ fn failed(doing: impl Into<String>) -> impl FnOnce(images::Error) -> Error {
 }
 
 impl Image {
-    fn store(&self) -> Result<Store> {
-        let data = self.data_dir.clone().unwrap_or_else(|| local::default_data_dir(&self.name));
-        let mut layout = Layout::new(&self.name, data);
+    /// Where the images are.
+    fn layout(&self) -> Result<Layout> {
+        if let Some(dir) = &self.data_dir {
+            return Ok(Layout::new("", dir.clone()));
+        }
+        if self.name.is_none() && workshop::inside() {
+            return Ok(Layout::lone_node());
+        }
+        let name = self.name.as_deref().unwrap_or("default");
+        let mut layout = Layout::new(name, local::default_data_dir(name));
         if let Some(state) = ClusterState::load(&layout)? {
             layout.data = state.data;
         }
         if !layout.data.exists() {
-            let text = format!("there is no cluster {:?}; start it with `corten up --name {}`", self.name, self.name);
-            return Err(Error::Other(text));
+            let flag = down::name_flag(name);
+            return Err(Error::Other(format!("there is no cluster {name:?}; start it with `corten up{flag}`")));
         }
-        let store = Store::open(layout.images()).map_err(failed("open the image store"))?;
-        let path = layout.registries();
-        match std::fs::read(&path) {
-            Ok(bytes) => {
-                let registries: Registries =
-                    serde_json::from_slice(&bytes).map_err(|e| Error::Other(format!("{}: {e}", path.display())))?;
-                store.set_registries(registries);
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(source) => return Err(Error::File { doing: "read", path: path.display().to_string(), source }),
-        }
-        Ok(store)
+        Ok(layout)
+    }
+
+    fn store(&self) -> Result<Store> {
+        Store::open(self.layout()?.images()).map_err(failed("open the image store"))
     }
 
     /// Runs the command.

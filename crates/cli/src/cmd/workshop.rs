@@ -9,8 +9,13 @@ use clap::Args;
 use crate::error::{Error, Result};
 
 /// The names that the workshop types.
-const NAMES: [&str; 6] =
-    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"];
+const NAMES: [&str; 7] =
+    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "corten"];
+
+/// Whether this process was started from the shell that [`Workshop`] opens.
+pub(crate) fn inside() -> bool {
+    std::env::var("CORTEN_PROFILE").is_ok_and(|profile| profile == "workshop")
+}
 
 /// Open a shell to start the components one by one, as the 2019 workshop does: plain HTTP on localhost:8080, no
 /// authentication.
@@ -29,6 +34,8 @@ impl Workshop {
     pub fn run(self) -> Result<()> {
         let dir = local::runtime_dir().join(format!("workshop-{}", std::process::id()));
         let fail = |source| Error::File { doing: "prepare", path: dir.display().to_string(), source };
+        // What a killed one with the same process id has left.
+        let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).map_err(fail)?;
         let program = std::env::current_exe().map_err(fail)?;
         for name in NAMES {
@@ -36,14 +43,15 @@ impl Workshop {
         }
         let path = format!("{}:{}", dir.display(), std::env::var("PATH").unwrap_or_default());
         let shell = std::env::var("SHELL").unwrap_or_else(|_| "/bin/sh".into());
-        let words = if self.command.is_empty() { vec![shell] } else { self.command };
-        if words.len() == 1 {
+        if self.command.is_empty() {
             eprintln!("The components are on your PATH: {}.", NAMES.join(", "));
             eprintln!(
                 "Start them one by one; the API server also listens on http://localhost:8080, without TLS or login."
             );
+            eprintln!("Images for the kubelet, when no registry is at hand: corten image import FILE.tar");
             eprintln!("This shell is for learning, not for work. Leave it with `exit`.");
         }
+        let words = if self.command.is_empty() { vec![shell] } else { self.command };
         let status = Command::new(&words[0])
             .args(&words[1..])
             .env("PATH", path)
