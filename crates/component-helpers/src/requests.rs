@@ -37,14 +37,14 @@ fn is_sidecar(container: &Container) -> bool {
 }
 
 /// Sums containers; init containers run one by one, beside the sidecars that started before them.
-fn aggregate(spec: &PodSpec, of: impl Fn(Option<&ResourceRequirements>) -> Resources) -> Resources {
+fn aggregate(spec: &PodSpec, of: impl Fn(&Container) -> Resources) -> Resources {
     let mut total = Resources::new();
     for container in &spec.containers {
-        add(&mut total, &of(container.resources.as_ref()));
+        add(&mut total, &of(container));
     }
     let (mut sidecars, mut init_peak) = (Resources::new(), Resources::new());
     for container in spec.init_containers.iter().flatten() {
-        let mut own = of(container.resources.as_ref());
+        let mut own = of(container);
         if is_sidecar(container) {
             add(&mut total, &own);
             add(&mut sidecars, &own);
@@ -63,7 +63,7 @@ fn supported_at_pod_level(name: &str) -> bool {
 }
 
 fn total(spec: &PodSpec, of: impl Fn(Option<&ResourceRequirements>) -> Resources) -> Resources {
-    let mut total = aggregate(spec, &of);
+    let mut total = aggregate(spec, |container| of(container.resources.as_ref()));
     for (name, quantity) in of(spec.resources.as_ref()) {
         if supported_at_pod_level(&name) {
             total.insert(name, quantity);
@@ -76,6 +76,62 @@ fn total(spec: &PodSpec, of: impl Fn(Option<&ResourceRequirements>) -> Resources
 pub fn pod_requests(pod: &Pod) -> Resources {
     let Some(spec) = &pod.spec else { return Resources::new() };
     let mut requests = total(spec, |r| parse(r.and_then(|r| r.requests.as_ref())));
+    add(&mut requests, &parse(spec.overhead.as_ref()));
+    requests
+}
+
+/// How [`pod_requests_with`] counts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counting<'a> {
+    /// Count what containers hold by their status, too: a resize under way holds the larger of old and new.
+    pub status: bool,
+    /// What a container without a request of a resource is counted with.
+    pub missing: Option<&'a Resources>,
+}
+
+/// What a container holds while its resize is under way, by its status.
+fn held(pod: &Pod, container: &Container, infeasible: bool) -> Resources {
+    let spec = parse(container.resources.as_ref().and_then(|r| r.requests.as_ref()));
+    let status = pod.status.as_ref();
+    let statuses = status
+        .iter()
+        .flat_map(|s| s.container_statuses.iter().flatten().chain(s.init_container_statuses.iter().flatten()));
+    let Some(of) = statuses.into_iter().find(|s| s.name == container.name && s.resources.is_some()) else {
+        return spec;
+    };
+    // What the node can never give is not waited for.
+    let mut most = if infeasible { Resources::new() } else { spec };
+    raise(&mut most, &parse(of.resources.as_ref().and_then(|r| r.requests.as_ref())));
+    raise(&mut most, &parse(of.allocated_resources.as_ref()));
+    most
+}
+
+/// What the pod requests, overhead included, counted as told (upstream's `PodRequests` with options).
+pub fn pod_requests_with(pod: &Pod, counting: Counting<'_>) -> Resources {
+    let Some(spec) = &pod.spec else { return Resources::new() };
+    let infeasible = crate::pods::condition(pod, "PodResizePending")
+        .is_some_and(|c| c.status == "True" && c.reason.as_deref() == Some("Infeasible"));
+    let mut requests = aggregate(spec, |container| {
+        let mut own = if counting.status {
+            held(pod, container, infeasible)
+        } else {
+            parse(container.resources.as_ref().and_then(|r| r.requests.as_ref()))
+        };
+        for (name, amount) in counting.missing.into_iter().flatten() {
+            own.entry(name.clone()).or_insert(*amount);
+        }
+        own
+    });
+    for (name, mut quantity) in parse(spec.resources.as_ref().and_then(|r| r.requests.as_ref())) {
+        if !supported_at_pod_level(&name) {
+            continue;
+        }
+        if counting.status && !infeasible {
+            let allocated = pod.status.as_ref().map(|s| parse(s.allocated_resources.as_ref())).unwrap_or_default();
+            quantity = allocated.get(&name).copied().filter(|held| *held > quantity).unwrap_or(quantity);
+        }
+        requests.insert(name, quantity);
+    }
     add(&mut requests, &parse(spec.overhead.as_ref()));
     requests
 }

@@ -9,7 +9,8 @@ use client::{Client, ConfigError, HttpTransport, Kubeconfig, TlsIdentity};
 use informer::{Factory, LeaderConfig, lead};
 use rt::Shutdown;
 
-use crate::scheduler::{Options, run};
+use crate::config::Configuration;
+use crate::scheduler::{Options, run, start};
 
 const USER_AGENT: &str = "kube-scheduler";
 
@@ -23,22 +24,25 @@ struct Flags {
     /// Kubeconfig file.
     #[arg(long)]
     kubeconfig: Option<PathBuf>,
+    /// File with a KubeSchedulerConfiguration; goes before the flags that it has fields for.
+    #[arg(long)]
+    config: Option<PathBuf>,
     /// Wait to be leader before scheduling.
-    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
-    leader_elect: bool,
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    leader_elect: Option<bool>,
     /// Namespace of the leader's lease.
-    #[arg(long, default_value = "kube-system")]
-    leader_elect_resource_namespace: String,
+    #[arg(long)]
+    leader_elect_resource_namespace: Option<String>,
     /// Name of the leader's lease.
-    #[arg(long, default_value = "kube-scheduler")]
-    leader_elect_resource_name: String,
+    #[arg(long)]
+    leader_elect_resource_name: Option<String>,
     /// Log verbosity.
     #[arg(short, default_value_t = 2)]
     v: u8,
 }
 
-fn client(flags: &Flags) -> Result<Client, ConfigError> {
-    match (&flags.kubeconfig, &flags.master) {
+fn client(flags: &Flags, configuration: &Configuration) -> Result<Client, ConfigError> {
+    match (configuration.kubeconfig.as_ref().or(flags.kubeconfig.as_ref()), &flags.master) {
         (Some(path), master) => {
             let transport = Kubeconfig::load(path)?.transport(master.as_deref())?;
             Ok(Client::new(Arc::new(transport), USER_AGENT))
@@ -68,22 +72,43 @@ pub async fn main(arguments: impl IntoIterator<Item = OsString>, shutdown: Shutd
         }
     };
     telemetry::logs::init(telemetry::logs::Format::Text, flags.v);
-    let client = match client(&flags) {
-        Ok(client) => client,
-        Err(error) => {
-            eprintln!("kube-scheduler: {error}");
-            return 1;
-        }
+    let configuration = match flags.config.as_deref().map(Configuration::load).transpose() {
+        Ok(configuration) => configuration.unwrap_or_default(),
+        Err(error) => return fail(&error),
     };
-    let work = |term: Shutdown| run(Options::default(), client.clone(), Factory::new(client.clone()), term);
-    if !flags.leader_elect {
+    let client = match client(&flags, &configuration) {
+        Ok(client) => client,
+        Err(error) => return fail(&error),
+    };
+    let election = configuration.leader_election.clone();
+    let options = Options { configuration };
+    // Made once before anything is waited for, so that a bad configuration ends the command at once.
+    let trial = shutdown.child();
+    let made = start(options.clone(), client.clone(), Factory::new(client.clone()), &trial).map(drop);
+    trial.cancel();
+    if let Err(error) = made {
+        return fail(&error);
+    }
+    let work = |term: Shutdown| run(options.clone(), client.clone(), Factory::new(client.clone()), term);
+    if !flags.leader_elect.or(election.leader_elect).unwrap_or(true) {
         work(shutdown).await;
         return 0;
     }
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let identity = format!("{}_{}", host.trim(), rt::rand::uid());
-    let lease = LeaderConfig::new(&flags.leader_elect_resource_namespace, &flags.leader_elect_resource_name, &identity);
+    let namespace = flags.leader_elect_resource_namespace.or(election.resource_namespace);
+    let name = flags.leader_elect_resource_name.or(election.resource_name);
+    let lease = LeaderConfig::new(
+        namespace.as_deref().unwrap_or("kube-system"),
+        name.as_deref().unwrap_or("kube-scheduler"),
+        &identity,
+    );
     lead(client.clone(), lease, shutdown.clone(), work).await;
     // Upstream's components end when they lose the leadership, so that nothing of the old term goes on.
     u8::from(!shutdown.is_cancelled())
+}
+
+fn fail(error: &dyn std::error::Error) -> u8 {
+    eprintln!("kube-scheduler: {error}");
+    1
 }

@@ -1,197 +1,286 @@
-//! One decision: filter, score, choose. Synchronous and under the cache's lock.
+//! One decision: filter, score, choose; and when no node is left, what can be done about it.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use rt::HashSet;
-
-use crate::cache::Cache;
-use crate::framework::{Code, CycleState, CycleView, Points, PreFilter, Status};
-use crate::node_info::NodeInfo;
-use crate::plugins::Weighted;
+use crate::extender::Extender;
+use crate::fit_error::{Failure, FitError, Verdicts};
+use crate::framework::{Code, CycleState, Points, Status};
+use crate::nominator::Nominator;
 use crate::pod_info::PodInfo;
+use crate::post_filter::PostFilterArgs;
+use crate::profile::{Prepared, Profile, Stopped, listed};
+use crate::snapshot::Snapshot;
 
 /// Fewer feasible nodes than this are never cut.
 const MIN_FEASIBLE: usize = 100;
-
-/// Why no node was found, in upstream's words, and who said so.
-#[derive(Debug)]
-pub(crate) struct FitError {
-    pub(crate) message: String,
-    /// One bit per rejecting plugin by place in the profile.
-    pub(crate) rejected_by: u64,
-    /// Whether a plugin failed, so that this is no verdict.
-    pub(crate) failed: bool,
-}
+/// The bit of extenders among rejecting plugins; any event may help against them.
+pub(crate) const BY_EXTENDER: u64 = 1 << 63;
 
 /// How many feasible nodes are enough (upstream's `numFeasibleNodesToFind`).
-fn enough(nodes: usize) -> usize {
+pub(crate) fn enough(nodes: usize, percentage: Option<i32>) -> usize {
     if nodes < MIN_FEASIBLE {
         return nodes;
     }
-    let percent = 50usize.saturating_sub(nodes / 125).max(5);
+    let percent = match percentage.and_then(|p| usize::try_from(p).ok()).filter(|p| *p > 0) {
+        Some(percent) => percent,
+        None => 50usize.saturating_sub(nodes / 125).max(5),
+    };
+    if percent >= 100 {
+        return nodes;
+    }
     (nodes * percent / 100).max(MIN_FEASIBLE)
 }
 
-/// The plugins of one profile, and where the next decision starts to look.
-pub(crate) struct Cycle {
-    pub(crate) plugins: Vec<Weighted>,
+/// A node was found.
+pub(crate) struct Decision {
+    /// Its place in the snapshot.
+    pub(crate) place: usize,
+    pub(crate) state: CycleState,
+}
+
+/// No node was found.
+pub(crate) struct Undecided {
+    pub(crate) failure: Failure,
+    /// See [`crate::post_filter::PostFilter::nominate`].
+    pub(crate) nominate: Option<String>,
+}
+
+impl Undecided {
+    fn cleared(failure: Failure) -> Self {
+        Self { failure, nominate: Some(String::new()) }
+    }
+}
+
+/// The cluster as decisions see it, and where the next one starts to look.
+pub(crate) struct Engine {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) nominator: Arc<Nominator>,
+    pub(crate) extenders: Vec<Arc<Extender>>,
+    /// Of the whole scheduler; a profile's own goes before it.
+    pub(crate) percentage: Option<i32>,
     start: usize,
 }
 
-impl Cycle {
-    pub(crate) fn new(plugins: Vec<Weighted>) -> Self {
-        Self { plugins, start: 0 }
-    }
+struct Search<'a> {
+    profile: &'a Profile,
+    pod: &'a PodInfo,
+    verdicts: Verdicts,
+    rejected_by: u64,
+    /// What a failing plugin said.
+    failed: Option<String>,
+}
 
-    fn with(&self, point: Points) -> impl Iterator<Item = (usize, &Weighted)> {
-        self.plugins.iter().enumerate().filter(move |(_, w)| w.plugin.points().has(point))
-    }
-
-    /// Whether a PreEnqueue plugin keeps the pod out.
-    pub(crate) fn gate(&self, pod: &PodInfo) -> Option<Status> {
-        self.with(Points::PRE_ENQUEUE).find_map(|(_, w)| w.plugin.pre_enqueue(pod))
+impl Engine {
+    pub(crate) fn new(nominator: Arc<Nominator>, extenders: Vec<Arc<Extender>>, percentage: Option<i32>) -> Self {
+        Self { snapshot: Snapshot::default(), nominator, extenders, percentage, start: 0 }
     }
 
     /// The node for a pod.
     ///
     /// # Errors
-    /// No node takes it.
-    pub(crate) fn decide(&mut self, pod: &PodInfo, cache: &Cache) -> Result<String, FitError> {
-        let nodes = cache.nodes();
-        if nodes.is_empty() {
-            return Err(FitError {
-                message: "no nodes available to schedule pods".into(),
-                rejected_by: !0,
-                failed: false,
-            });
+    /// No node takes it, or a plugin failed.
+    pub(crate) async fn decide(&mut self, profile: &Profile, pod: &Arc<PodInfo>) -> Result<Decision, Undecided> {
+        if self.snapshot.nodes().is_empty() {
+            return Err(Undecided::cleared(Failure::NoNodes));
         }
-        let mut state = CycleState::new(self.plugins.len());
-        let (filters, only) = self.pre_filter(&mut state, pod, nodes)?;
-        let feasible = self.filter(&state, pod, nodes, &filters, only.as_ref())?;
-        if let [one] = feasible.as_slice() {
-            return Ok(nodes[*one].name.clone());
-        }
-        Ok(nodes[self.best(&mut state, pod, nodes, &feasible)].name.clone())
-    }
-
-    #[allow(clippy::type_complexity, reason = "the filters to run and the nodes to look at")]
-    fn pre_filter(
-        &self,
-        state: &mut CycleState,
-        pod: &PodInfo,
-        nodes: &[NodeInfo],
-    ) -> Result<(Vec<usize>, Option<HashSet<String>>), FitError> {
-        let mut skipped = 0u64;
-        let mut only: Option<HashSet<String>> = None;
-        let mut narrowed_by = 0u64;
-        for (at, weighted) in self.with(Points::PRE_FILTER) {
-            match weighted.plugin.pre_filter(state, pod, &CycleView { plugin: at, nodes }) {
-                PreFilter::All => {}
-                PreFilter::Skip => skipped |= 1 << at,
-                PreFilter::Nodes(names) => {
-                    narrowed_by |= 1 << at;
-                    only = Some(match only {
-                        None => names,
-                        Some(before) => before.into_iter().filter(|name| names.contains(name)).collect(),
-                    });
-                }
-                PreFilter::Reject(status) => {
-                    let message = format!("0/{} nodes are available: {}.", nodes.len(), status.reasons.join(", "));
-                    return Err(FitError { message, rejected_by: 1 << at, failed: status.code == Code::Error });
-                }
+        let nodes = self.snapshot.nodes().len();
+        let (state, mut error) = match profile.pre_filter(pod, &self.snapshot) {
+            Err(Stopped::Failed(message)) => return Err(Undecided::cleared(Failure::Error(message))),
+            Err(Stopped::Rejected { state, by, status }) => {
+                let verdicts = Verdicts::common(status.clone());
+                let pre_filter = status.message();
+                (state, FitError { nodes, verdicts, pre_filter, rejected_by: by, ..FitError::default() })
             }
-        }
-        if only.as_ref().is_some_and(HashSet::is_empty) {
-            let message =
-                format!("0/{} nodes are available: node(s) didn't satisfy plugin(s) simultaneously.", nodes.len());
-            return Err(FitError { message, rejected_by: narrowed_by, failed: false });
-        }
-        let filters = self.with(Points::FILTER).map(|(at, _)| at).filter(|at| skipped & (1 << at) == 0).collect();
-        Ok((filters, only))
+            Ok(Prepared { state, rejected: Some((at, status)), .. }) => {
+                let verdicts = Verdicts::common(status.clone());
+                let pre_filter = status.message();
+                (state, FitError { nodes, verdicts, pre_filter, rejected_by: 1 << at, ..FitError::default() })
+            }
+            Ok(prepared) => match self.choose(profile, pod, prepared).await {
+                Ok(decision) => return Ok(decision),
+                Err((Failure::Fit(error), state)) => (state, *error),
+                Err((failure, _)) => return Err(Undecided::cleared(failure)),
+            },
+        };
+        let nominate = self.post_filter(profile, pod, &state, &mut error).await;
+        Err(Undecided { failure: Failure::Fit(Box::new(error)), nominate })
     }
 
-    fn filter(
+    async fn choose(
         &mut self,
-        state: &CycleState,
-        pod: &PodInfo,
-        nodes: &[NodeInfo],
-        filters: &[usize],
-        only: Option<&HashSet<String>>,
-    ) -> Result<Vec<usize>, FitError> {
-        let wanted = enough(nodes.len());
+        profile: &Profile,
+        pod: &Arc<PodInfo>,
+        prepared: Prepared,
+    ) -> Result<Decision, (Failure, CycleState)> {
+        let mut search = Search { profile, pod, verdicts: Verdicts::default(), rejected_by: 0, failed: None };
+        let found = self.find(&mut search, &prepared).await;
+        let mut state = prepared.state;
+        let feasible = match found {
+            Ok(feasible) => feasible,
+            Err(message) => return Err((Failure::Error(message), state)),
+        };
+        if feasible.is_empty() {
+            let nodes = self.snapshot.nodes().len();
+            let Search { verdicts, rejected_by, .. } = search;
+            let error = FitError { nodes, verdicts, rejected_by, ..FitError::default() };
+            return Err((Failure::Fit(Box::new(error)), state));
+        }
+        if let [place] = feasible.as_slice() {
+            return Ok(Decision { place: *place, state });
+        }
+        let mut totals = profile.score(&mut state, pod, &feasible, &self.snapshot);
+        for extender in self.extenders.iter().filter(|e| e.prioritizes() && e.is_interested(pod)) {
+            extender.prioritize(pod, &feasible, &self.snapshot, &mut totals).await;
+        }
+        Ok(Decision { place: feasible[best(&totals)], state })
+    }
+
+    /// The nodes that take the pod; enough of them, not all.
+    async fn find(&mut self, search: &mut Search<'_>, prepared: &Prepared) -> Result<Vec<usize>, String> {
+        let nominated = search.pod.nominated();
+        if !nominated.is_empty()
+            && let Some(place) = self.snapshot.place(nominated)
+        {
+            let mut feasible = Vec::new();
+            self.look(search, prepared, place, &mut feasible);
+            let feasible = self.ask_extenders(search, feasible).await?;
+            if !feasible.is_empty() {
+                return Ok(feasible);
+            }
+        }
+        let nodes = self.snapshot.nodes().len();
         let mut feasible = Vec::new();
-        let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-        let (mut rejected_by, mut failed, mut looked) = (0u64, false, 0);
-        for step in 0..nodes.len() {
-            let at = (self.start + step) % nodes.len();
-            looked = step + 1;
-            let node = &nodes[at];
-            if only.is_some_and(|only| !only.contains(&node.name)) {
-                let text = "node(s) didn't satisfy plugin(s) [NodeAffinity]";
-                *reasons.entry(text.to_owned()).or_default() += 1;
-                continue;
+        let mut looked = 0;
+        if let Some((names, by, bits)) = &prepared.only {
+            let text = format!("node(s) didn't satisfy plugin(s) {}", listed(by));
+            search.verdicts.others = Some(Status::unresolvable(text));
+            search.rejected_by |= bits;
+            let mut places: Vec<usize> = names.iter().filter_map(|name| self.snapshot.place(name)).collect();
+            places.sort_unstable();
+            for place in places {
+                self.look(search, prepared, place, &mut feasible);
+                looked += 1;
             }
-            let verdict = filters.iter().find_map(|plugin| {
-                let view = CycleView { plugin: *plugin, nodes };
-                self.plugins[*plugin].plugin.filter(state, pod, node, &view).map(|status| (*plugin, status))
-            });
-            match verdict {
-                None => feasible.push(at),
-                Some((plugin, status)) => {
-                    rejected_by |= 1 << plugin;
-                    failed |= status.code == Code::Error;
-                    for reason in status.reasons {
-                        *reasons.entry(reason).or_default() += 1;
-                    }
-                }
+        } else {
+            let wanted = enough(nodes, search.profile.percentage.or(self.percentage));
+            while looked < nodes && feasible.len() < wanted {
+                self.look(search, prepared, (self.start + looked) % nodes, &mut feasible);
+                looked += 1;
             }
-            if feasible.len() >= wanted {
+        }
+        self.start = (self.start + looked) % nodes;
+        if let Some(message) = search.failed.take() {
+            return Err(message);
+        }
+        self.ask_extenders(search, feasible).await
+    }
+
+    fn look(&self, search: &mut Search<'_>, prepared: &Prepared, place: usize, feasible: &mut Vec<usize>) {
+        let node = &self.snapshot.nodes()[place];
+        let (profile, filters, state) = (search.profile, &prepared.filters, &prepared.state);
+        let verdict = if self.nominator.is_empty() {
+            profile.filter(filters, state, search.pod, node, &self.snapshot)
+        } else {
+            profile.filter_with_nominated(filters, state, search.pod, node, &self.snapshot, &self.nominator)
+        };
+        let Some((plugin, status)) = verdict else {
+            feasible.push(place);
+            return;
+        };
+        if status.code == Code::Error {
+            let name = profile.plugins[plugin].plugin.name();
+            search.failed.get_or_insert_with(|| format!("running \"{name}\" filter plugin: {}", status.message()));
+        }
+        search.rejected_by |= 1 << plugin;
+        search.verdicts.set(place, status);
+    }
+
+    async fn ask_extenders(&self, search: &mut Search<'_>, mut feasible: Vec<usize>) -> Result<Vec<usize>, String> {
+        for extender in &self.extenders {
+            if feasible.is_empty() {
                 break;
             }
-        }
-        self.start = (self.start + looked) % nodes.len();
-        if feasible.is_empty() {
-            let mut texts: Vec<String> = reasons.into_iter().map(|(reason, n)| format!("{n} {reason}")).collect();
-            texts.sort();
-            let message = format!("0/{} nodes are available: {}.", nodes.len(), texts.join(", "));
-            // Nodes left out by PreFilter come back through the plugin that named them.
-            let named =
-                if only.is_some() { self.with(Points::PRE_FILTER).fold(0, |bits, (at, _)| bits | 1 << at) } else { 0 };
-            return Err(FitError { message, rejected_by: rejected_by | named, failed });
+            if !extender.filters() || !extender.is_interested(search.pod) {
+                continue;
+            }
+            let before = feasible.len();
+            match extender.filter(search.pod, &feasible, &self.snapshot).await {
+                Ok((left, rejected)) => {
+                    for (place, status) in rejected {
+                        search.verdicts.set(place, status);
+                    }
+                    feasible = left;
+                }
+                Err(error) if extender.ignorable() => {
+                    tracing::warn!(extender = extender.name(), error, "extender failed and is ignorable");
+                }
+                Err(error) => return Err(error),
+            }
+            if feasible.len() != before {
+                search.rejected_by |= BY_EXTENDER;
+            }
         }
         Ok(feasible)
     }
 
-    fn best(&self, state: &mut CycleState, pod: &PodInfo, nodes: &[NodeInfo], feasible: &[usize]) -> usize {
-        let mut totals = vec![0i64; feasible.len()];
-        let mut scores = vec![0i64; feasible.len()];
-        for (at, weighted) in self.with(Points::SCORE) {
-            let view = CycleView { plugin: at, nodes };
-            if weighted.plugin.points().has(Points::PRE_SCORE) && !weighted.plugin.pre_score(state, pod, &view) {
-                continue;
+    /// Asks PostFilter; gives what becomes of the nomination.
+    async fn post_filter(
+        &self,
+        profile: &Profile,
+        pod: &Arc<PodInfo>,
+        state: &CycleState,
+        error: &mut FitError,
+    ) -> Option<String> {
+        let mut any = false;
+        let (mut nominate, mut said) = (None, Vec::new());
+        for (_, weighted) in profile.at(Points::POST_FILTER) {
+            any = true;
+            let args = PostFilterArgs {
+                state,
+                pod,
+                verdicts: &error.verdicts,
+                snapshot: &self.snapshot,
+                profile,
+                nominator: &self.nominator,
+                extenders: &self.extenders,
+            };
+            let done = weighted.plugin.post_filter(args).await;
+            if done.nominate.is_some() {
+                nominate = done.nominate;
             }
-            for (score, node) in scores.iter_mut().zip(feasible) {
-                *score = weighted.plugin.score(state, pod, &nodes[*node], &view);
-            }
-            weighted.plugin.normalize(&mut scores);
-            for (total, score) in totals.iter_mut().zip(&scores) {
-                *total += score * weighted.weight;
-            }
-        }
-        // Of equals any one, evenly: the n-th equal takes the place with a chance of 1/n.
-        let (mut best, mut equals) = (0, 1u64);
-        for at in 1..totals.len() {
-            if totals[at] > totals[best] {
-                (best, equals) = (at, 1);
-            } else if totals[at] == totals[best] {
-                equals += 1;
-                if rt::rand::below(equals) == 0 {
-                    best = at;
+            match done.status {
+                None => {
+                    said.clear();
+                    break;
+                }
+                Some(status) => {
+                    let failed = status.code == Code::Error;
+                    said.push(status.message());
+                    if failed {
+                        break;
+                    }
                 }
             }
         }
-        feasible[best]
+        error.post_filter = said.join(", ");
+        if any { nominate } else { Some(String::new()) }
     }
+}
+
+/// Of equals any one, evenly: the n-th equal takes the place with a chance of 1/n.
+fn best(totals: &[i64]) -> usize {
+    let (mut best, mut equals) = (0, 1u64);
+    for at in 1..totals.len() {
+        if totals[at] > totals[best] {
+            (best, equals) = (at, 1);
+        } else if totals[at] == totals[best] {
+            equals += 1;
+            if rt::rand::below(equals) == 0 {
+                best = at;
+            }
+        }
+    }
+    best
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use api::Kind;
-use api::k8s::core::v1::Pod;
+use api::k8s::core::v1::{Pod, Toleration};
 use component_helpers::node_affinity::Required;
-use component_helpers::requests::pod_requests;
 
+use crate::affinity::{Affinity, Term, Weighted};
 use crate::resources::Amounts;
 
 /// A port that a pod takes on its node's addresses.
@@ -27,15 +27,18 @@ impl HostPort {
 }
 
 /// A pod, read once.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PodInfo {
     pub(crate) pod: Arc<Pod>,
     pub(crate) key: String,
     pub(crate) uid: String,
     pub(crate) priority: i32,
     pub(crate) requests: Amounts,
+    /// CPU and memory, as scoring counts them.
+    pub(crate) non_zero: (i64, i64),
     pub(crate) host_ports: Vec<HostPort>,
     pub(crate) required: Required,
+    pub(crate) affinity: Option<Box<Affinity>>,
 }
 
 fn host_ports(pod: &Pod) -> Vec<HostPort> {
@@ -59,15 +62,46 @@ impl PodInfo {
             key: pod.key(),
             uid: pod.uid().to_owned(),
             priority: pod.spec.as_ref().and_then(|s| s.priority).unwrap_or(0),
-            requests: Amounts::of(&pod_requests(&pod)),
+            requests: Amounts::requested_by(&pod),
+            non_zero: Amounts::non_zero(&pod),
             host_ports: host_ports(&pod),
             required: Required::of(&pod),
+            affinity: Affinity::of(&pod),
             pod,
         }
     }
 
     pub(crate) fn node_name(&self) -> &str {
         node_name(&self.pod)
+    }
+
+    /// The node that the pod waits for a place on.
+    pub(crate) fn nominated(&self) -> &str {
+        self.pod.status.as_ref().and_then(|s| s.nominated_node_name.as_deref()).unwrap_or_default()
+    }
+
+    pub(crate) fn tolerations(&self) -> &[Toleration] {
+        self.pod.spec.as_ref().and_then(|s| s.tolerations.as_deref()).unwrap_or_default()
+    }
+
+    pub(crate) fn has_required_anti_affinity(&self) -> bool {
+        self.affinity.as_ref().is_some_and(|a| !a.required_anti.is_empty())
+    }
+
+    pub(crate) fn required_terms(&self) -> &[Term] {
+        self.affinity.as_ref().map_or(&[], |a| &a.required)
+    }
+
+    pub(crate) fn required_anti_terms(&self) -> &[Term] {
+        self.affinity.as_ref().map_or(&[], |a| &a.required_anti)
+    }
+
+    pub(crate) fn preferred_terms(&self) -> &[Weighted] {
+        self.affinity.as_ref().map_or(&[], |a| &a.preferred)
+    }
+
+    pub(crate) fn preferred_anti_terms(&self) -> &[Weighted] {
+        self.affinity.as_ref().map_or(&[], |a| &a.preferred_anti)
     }
 }
 

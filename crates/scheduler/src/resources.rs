@@ -1,12 +1,19 @@
 //! Amounts as plain numbers: what filters and scores compute with.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use component_helpers::requests::Resources;
+use api::k8s::core::v1::Pod;
+use component_helpers::requests::{Counting, Resources, pod_requests_with};
+use meta::quantity::Quantity;
 
 /// Request that a container without one is counted with when scoring, upstream's defaults.
 const DEFAULT_MILLI_CPU: i64 = 100;
 const DEFAULT_MEMORY: i64 = 200 * 1024 * 1024;
+
+static MISSING: LazyLock<Resources> = LazyLock::new(|| {
+    let memory = Quantity::from_units(DEFAULT_MEMORY, meta::quantity::Format::BinarySi);
+    Resources::from([("cpu".to_owned(), Quantity::from_millis(DEFAULT_MILLI_CPU)), ("memory".to_owned(), memory)])
+});
 
 /// Resources of a pod or node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,14 +45,30 @@ impl Amounts {
         amounts
     }
 
-    /// CPU and memory with upstream's defaults where nothing is requested.
-    pub(crate) fn non_zero(&self) -> (i64, i64) {
-        let cpu = if self.milli_cpu == 0 { DEFAULT_MILLI_CPU } else { self.milli_cpu };
-        (cpu, if self.memory == 0 { DEFAULT_MEMORY } else { self.memory })
+    /// What a pod takes of its node: a resize under way takes the larger of old and new.
+    pub(crate) fn requested_by(pod: &Pod) -> Self {
+        Self::of(&pod_requests_with(pod, Counting { status: true, missing: None }))
+    }
+
+    /// CPU and memory of a pod with upstream's defaults for containers that request none.
+    pub(crate) fn non_zero(pod: &Pod) -> (i64, i64) {
+        let all = Self::of(&pod_requests_with(pod, Counting { status: true, missing: Some(&MISSING) }));
+        (all.milli_cpu, all.memory)
     }
 
     pub(crate) fn scalar(&self, name: &str) -> i64 {
         self.scalars.binary_search_by(|(n, _)| (**n).cmp(name)).map_or(0, |at| self.scalars[at].1)
+    }
+
+    /// The amount of a resource by its name.
+    pub(crate) fn get(&self, name: &str) -> i64 {
+        match name {
+            "cpu" => self.milli_cpu,
+            "memory" => self.memory,
+            "ephemeral-storage" => self.ephemeral_storage,
+            "pods" => self.pods,
+            other => self.scalar(other),
+        }
     }
 
     pub(crate) fn add(&mut self, other: &Self, sign: i64) {
@@ -67,4 +90,22 @@ impl Amounts {
             && self.ephemeral_storage == 0
             && self.scalars.iter().all(|(_, amount)| *amount == 0)
     }
+
+    /// Whether any of the resources that `wanted` asks for became more than in `before`.
+    pub(crate) fn more_than(&self, before: &Self, wanted: &Self) -> bool {
+        (wanted.milli_cpu > 0 && self.milli_cpu > before.milli_cpu)
+            || (wanted.memory > 0 && self.memory > before.memory)
+            || (wanted.ephemeral_storage > 0 && self.ephemeral_storage > before.ephemeral_storage)
+            || wanted.scalars.iter().any(|(name, want)| *want > 0 && self.scalar(name) > before.scalar(name))
+    }
+}
+
+/// Whether a resource is one that upstream keeps by name: extended, huge pages, or an attachable volume's limit.
+pub(crate) fn is_scalar(name: &str) -> bool {
+    !matches!(name, "cpu" | "memory" | "ephemeral-storage" | "pods" | "storage")
+}
+
+/// Whether a resource belongs to a vendor.
+pub(crate) fn is_extended(name: &str) -> bool {
+    name.contains('/') && !name.contains("kubernetes.io/") && !name.starts_with("requests.")
 }

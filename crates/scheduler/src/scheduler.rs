@@ -4,190 +4,346 @@ use std::sync::Arc;
 
 use api::Kind;
 use api::k8s::core::v1::{Node, Pod};
-use client::{Client, PatchKind};
-use informer::{EventType, Factory, Recorder};
+use client::Client;
+use informer::{Factory, Informer, Recorder};
 use parking_lot::Mutex;
-use rt::Shutdown;
 use rt::sync::Semaphore;
-use serde_json::json;
+use rt::time::Instant;
+use rt::{HashMap, Shutdown};
 
 use crate::cache::Cache;
-use crate::cycle::{Cycle, FitError};
+use crate::config::{Configuration, InvalidConfiguration};
+use crate::cycle::{BY_EXTENDER, Engine, Undecided};
 use crate::events::ClusterEvent;
-use crate::framework::Points;
+use crate::extender::Extender;
+use crate::fit_error::Failure;
+use crate::framework::{Permit, Points, Status};
+use crate::handle::Handle;
 use crate::handlers;
-use crate::plugins::{Weighted, default_plugins};
+use crate::metrics;
+use crate::nominator::Nominator;
 use crate::pod_info::PodInfo;
-use crate::queue::{Queue, Queued};
+use crate::profile::Profile;
+use crate::queue::{Backoff, Queue, Queued};
+use crate::waiting::Waiting;
 
 /// Bindings (and writes of failures) under way at once.
 const MAX_IN_FLIGHT: usize = 256;
 
 /// How to schedule.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The `schedulerName` of pods that are ours.
-    pub name: String,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { name: "default-scheduler".into() }
-    }
+    /// Profiles, extenders and times of waiting; upstream's defaults when default.
+    pub configuration: Configuration,
 }
 
 /// What the tasks share.
 pub(crate) struct Scheduler {
-    pub(crate) name: String,
     pub(crate) client: Client,
-    pub(crate) recorder: Recorder,
-    pub(crate) queue: Queue,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) nominator: Arc<Nominator>,
     pub(crate) cache: Mutex<Cache>,
-    pub(crate) cycle: Mutex<Cycle>,
-    plugins: Vec<Weighted>,
+    pub(crate) pods: Informer<Pod>,
+    pub(crate) waiting: Waiting,
+    profiles: HashMap<String, Arc<Active>>,
+    extenders: Vec<Arc<Extender>>,
     permits: Arc<Semaphore>,
 }
 
-/// Schedules pods until told to stop.
+/// A profile and the recorder of its events.
+pub(crate) struct Active {
+    pub(crate) profile: Profile,
+    pub(crate) recorder: Recorder,
+}
+
+/// Schedules pods until told to stop. A configuration that cannot be used is said in the log, and nothing is scheduled;
+/// see [`start`].
 pub async fn run(options: Options, client: Client, factory: Factory, shutdown: Shutdown) {
-    let recorder = Recorder::start(client.clone(), &options.name, None, shutdown.clone());
+    match start(options, client, factory, &shutdown) {
+        Ok(scheduling) => scheduling.await,
+        Err(error) => tracing::error!(error = error.to_string(), "the scheduler's configuration is invalid"),
+    }
+}
+
+/// Makes the scheduler; the future schedules until told to stop.
+///
+/// # Errors
+/// The configuration names what is not there, or an extender that cannot be called.
+pub fn start(
+    options: Options,
+    client: Client,
+    factory: Factory,
+    shutdown: &Shutdown,
+) -> Result<impl Future<Output = ()> + use<>, InvalidConfiguration> {
+    let configuration = options.configuration;
+    let queue =
+        Arc::new(Queue::new(Backoff { initial: configuration.initial_backoff, max: configuration.max_backoff }));
+    let nominator = Arc::new(Nominator::default());
+    let (pods, nodes) = (factory.informer::<Pod>(), factory.informer::<Node>());
+    let mut profiles = HashMap::default();
+    for profile in &configuration.profiles {
+        let recorder = Recorder::start(client.clone(), &profile.scheduler_name, None, shutdown.clone());
+        let handle = Handle {
+            client: client.clone(),
+            factory: factory.clone(),
+            recorder: recorder.clone(),
+            profile: profile.scheduler_name.as_str().into(),
+            pods: pods.clone(),
+            queue: queue.clone(),
+            nominator: nominator.clone(),
+        };
+        let profile = crate::registry::build(profile, &handle)?;
+        profiles.insert(profile.name.clone(), Arc::new(Active { profile, recorder }));
+    }
+    let mut extenders = Vec::new();
+    for extender in &configuration.extenders {
+        extenders.push(Arc::new(Extender::new(extender).map_err(|e| InvalidConfiguration(e.to_string()))?));
+    }
+    let engine = Engine::new(nominator.clone(), extenders.clone(), configuration.percentage);
     let scheduler = Arc::new(Scheduler {
-        name: options.name,
         client,
-        recorder,
-        queue: Queue::default(),
+        queue,
+        nominator,
         cache: Mutex::default(),
-        cycle: Mutex::new(Cycle::new(default_plugins())),
-        plugins: default_plugins(),
+        pods: pods.clone(),
+        waiting: Waiting::default(),
+        profiles,
+        extenders,
         permits: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
     });
-    let (pods, nodes) = (factory.informer::<Pod>(), factory.informer::<Node>());
-    handlers::attach(&scheduler, &pods, &nodes);
-    factory.start(&shutdown);
-    pods.synced().await;
-    nodes.synced().await;
-    let work = scheduler.clone();
-    shutdown.run(async move { work.work().await }).await;
+    handlers::attach(&scheduler, &factory, &pods, &nodes);
+    let shutdown = shutdown.clone();
+    Ok(async move {
+        factory.start(&shutdown);
+        factory.synced().await;
+        shutdown.run(async move { scheduler.work(engine).await }).await;
+    })
+}
+
+/// What becomes of a pod after its cycle.
+enum Outcome {
+    Bind { node: Arc<str>, state: crate::framework::CycleState, wait: Option<std::time::Duration> },
+    Fail(Undecided),
 }
 
 impl Scheduler {
-    async fn work(self: Arc<Self>) {
+    /// The profile that schedules a pod; none when the pod is not ours.
+    pub(crate) fn profile_of(&self, pod: &Pod) -> Option<&Arc<Active>> {
+        let name = pod.spec.as_ref().and_then(|s| s.scheduler_name.as_deref()).unwrap_or("default-scheduler");
+        self.profiles.get(name)
+    }
+
+    async fn work(self: Arc<Self>, mut engine: Engine) {
         loop {
+            let Ok(permit) = self.permits.clone().acquire_owned().await else { return };
             let pod = match self.queue.try_pop() {
                 Some(pod) => pod,
-                None => self.queue.pop().await,
+                None => self.idle().await,
             };
-            let Ok(permit) = self.permits.clone().acquire_owned().await else { return };
-            let this = self.clone();
-            match self.decide(&pod) {
-                Ok(node) => rt::spawn("bind", async move {
-                    this.bind(pod, &node).await;
-                    drop(permit);
-                }),
-                Err(error) => rt::spawn("report unschedulable", async move {
-                    this.give_back(pod, &error).await;
-                    drop(permit);
-                }),
+            let Some(active) = self.profile_of(&pod.info.pod).cloned() else {
+                self.queue.done(&pod.info.uid);
+                continue;
             };
+            let begun = Instant::now();
+            let outcome = self.cycle(&mut engine, &active, &pod).await;
+            metrics::ALGORITHM_SECONDS.with(&[]).observe(begun.elapsed().as_secs_f64());
+            match outcome {
+                Outcome::Bind { node, state, wait } => {
+                    let this = self.clone();
+                    rt::spawn("bind", async move {
+                        this.bind(&active, pod, &node, state, wait, permit, begun).await;
+                    });
+                }
+                Outcome::Fail(undecided) => {
+                    if let Some(report) = self.give_back(&active, pod, undecided, begun) {
+                        rt::spawn("report unschedulable", async move {
+                            report.await;
+                            drop(permit);
+                        });
+                    }
+                }
+            }
             // Decisions are long for a task that never waits: let the others run.
             rt::yield_now().await;
         }
     }
 
-    fn decide(&self, pod: &Queued) -> Result<String, FitError> {
-        let mut cache = self.cache.lock();
-        let node = self.cycle.lock().decide(&pod.info, &cache)?;
-        cache.assume(pod.info.clone(), &node);
-        Ok(node)
+    /// Nothing is to be done: says so in the metrics and waits for the next pod.
+    async fn idle(&self) -> Queued {
+        let (active, backoff, unschedulable, gated) = self.queue.counts();
+        let queues = [("active", active), ("backoff", backoff), ("unschedulable", unschedulable), ("gated", gated)];
+        for (queue, count) in queues {
+            metrics::PENDING.with(&[queue]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        let (nodes, pods) = self.cache.lock().counts();
+        for (what, count) in [("nodes", nodes), ("pods", pods)] {
+            metrics::CACHE_SIZE.with(&[what]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        self.queue.pop().await
     }
 
-    async fn bind(&self, pod: Queued, node: &str) {
-        let mut status = None;
-        for weighted in self.plugins.iter().filter(|w| w.plugin.points().has(Points::BIND)) {
-            status = weighted.plugin.bind(&self.client, &pod.info, node).await;
-            if status.is_none() {
-                break;
-            }
+    /// One cycle: decide, count the pod on its node, reserve, ask for permission.
+    async fn cycle(&self, engine: &mut Engine, active: &Active, pod: &Queued) -> Outcome {
+        self.cache.lock().refresh(&mut engine.snapshot);
+        let decision = match engine.decide(&active.profile, &pod.info).await {
+            Ok(decision) => decision,
+            Err(undecided) => return Outcome::Fail(undecided),
+        };
+        let (place, mut state) = (decision.place, decision.state);
+        let node = engine.snapshot.nodes()[place].clone();
+        self.cache.lock().assume(pod.info.clone(), &node.name);
+        self.nominator.remove(&pod.info.uid);
+        let profile = &active.profile;
+        if let Err(status) = profile.reserve(&mut state, &pod.info, &node, &engine.snapshot) {
+            return Outcome::Fail(self.take_back(profile, None, &state, pod, &node.name, status));
         }
-        match status {
-            None => {
-                let message = format!("Successfully assigned {} to {node}", pod.info.key);
-                self.recorder.event(&*pod.info.pod, EventType::Normal, "Scheduled", message);
-                self.queue.done(&pod.info.uid);
-            }
-            Some(status) => {
-                let freed = self.cache.lock().remove_pod(&pod.info.uid);
-                let message = format!("binding rejected: {}", status.reasons.join(", "));
-                self.give_back(pod, &FitError { message, rejected_by: 0, failed: true }).await;
-                if let Some(freed) = freed {
-                    self.event(ClusterEvent::pod(crate::events::kind::POD_DELETE, freed));
+        let mut wait = None;
+        for (at, weighted) in profile.at(Points::PERMIT) {
+            match weighted.plugin.permit(&state, &pod.info, &node.name) {
+                Permit::Allow => {}
+                Permit::Wait(longest) => wait = wait.max(Some(longest)),
+                Permit::Reject(status) => {
+                    return Outcome::Fail(self.take_back(profile, Some(at), &state, pod, &node.name, status));
                 }
             }
         }
+        Outcome::Bind { node: node.name.clone(), state, wait }
     }
 
-    /// Puts a pod back and tells its user why.
-    async fn give_back(&self, pod: Queued, error: &FitError) {
-        let info = pod.info.clone();
-        let rejected_by = if error.failed { 0 } else { error.rejected_by };
-        // Gone or bound by somebody else meanwhile: nothing to try again.
-        let found = self.client.get::<Pod>(info.pod.namespace(), info.pod.name()).await;
-        let current = match found {
-            Ok(found)
-                if found.uid() == info.uid && crate::pod_info::node_name(&found).is_empty() && !found.is_deleting() =>
-            {
-                found
+    /// Undoes a decision, in memory. `by` is the plugin that rejected the pod, if one did.
+    fn take_back(
+        &self,
+        profile: &Profile,
+        by: Option<usize>,
+        state: &crate::framework::CycleState,
+        pod: &Queued,
+        node: &str,
+        status: Status,
+    ) -> Undecided {
+        profile.unreserve(state, &pod.info, node);
+        if let Some(freed) = self.cache.lock().remove_pod(&pod.info.uid) {
+            self.event(ClusterEvent::pod_deleted(freed));
+        }
+        let failure = match by {
+            Some(at) if status.code != crate::framework::Code::Error => {
+                Failure::Fit(Box::new(profile.single_rejection(at, status)))
             }
-            Err(error) if !error.is_not_found() => (*info.pod).clone(),
-            _ => {
-                self.queue.done(&info.uid);
-                return;
-            }
+            _ => Failure::Error(status.message()),
         };
-        let mut refreshed = pod;
-        refreshed.info = Arc::new(PodInfo::new(Arc::new(current)));
-        self.queue.reject(refreshed, rejected_by, &|pod, by, event| self.helps(pod, by, event));
-        self.recorder.event(&*info.pod, EventType::Warning, "FailedScheduling", error.message.clone());
-        self.write_condition(&info, if error.failed { "SchedulerError" } else { "Unschedulable" }, &error.message)
-            .await;
+        Undecided { failure, nominate: Some(String::new()) }
     }
 
-    /// Writes the `PodScheduled` condition unless the pod says it already.
-    pub(crate) async fn write_condition(&self, info: &PodInfo, reason: &str, message: &str) {
-        let conditions = info.pod.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
-        let said = conditions.iter().any(|c| {
-            c.type_ == "PodScheduled"
-                && c.status == "False"
-                && c.reason.as_deref() == Some(reason)
-                && c.message.as_deref() == Some(message)
-        });
-        if said {
+    #[allow(clippy::too_many_arguments, reason = "what a cycle hands over")]
+    async fn bind(
+        self: &Arc<Self>,
+        active: &Arc<Active>,
+        pod: Queued,
+        node: &str,
+        state: crate::framework::CycleState,
+        wait: Option<std::time::Duration>,
+        permit: impl Sized,
+        begun: Instant,
+    ) {
+        let profile = &active.profile;
+        let waits =
+            wait.is_some() || profile.at(Points::PRE_BIND).any(|(at, w)| w.plugin.waits_before_binding(&state, at));
+        let permit = if waits {
+            // Others go on meanwhile; and who looks at the pod sees where it is going.
+            drop(permit);
+            self.write_status(&pod.info, None, Some(node)).await;
+            None
+        } else {
+            Some(permit)
+        };
+        let done = self.bind_steps(profile, &pod, node, &state, wait).await;
+        let (result, rejected) = match done {
+            Ok(()) => ("scheduled", None),
+            Err(rejected) => ("error", Some(rejected)),
+        };
+        if let Some((by, status)) = rejected {
+            let undecided = self.take_back(profile, by, &state, &pod, node, status);
+            if let Some(report) = self.give_back(active, pod, undecided, begun) {
+                report.await;
+            }
+            drop(permit);
             return;
         }
-        let patch = json!({"metadata": {"uid": info.uid}, "status": {"conditions": [{
-            "type": "PodScheduled",
-            "status": "False",
-            "reason": reason,
-            "message": message,
-            "observedGeneration": info.pod.metadata.generation,
-            "lastTransitionTime": api::metav1::Time(rt::time::now()),
-        }]}});
-        let (namespace, name) = (info.pod.namespace(), info.pod.name());
-        if let Err(error) = self.client.patch_status::<Pod>(namespace, name, &PatchKind::Strategic, &patch).await {
-            tracing::debug!(pod = info.key, error = error.chain(), "cannot write the PodScheduled condition");
+        drop(permit);
+        for (_, weighted) in profile.at(Points::POST_BIND) {
+            weighted.plugin.post_bind(&pod.info, node);
         }
+        let message = format!("Successfully assigned {} to {node}", pod.info.key);
+        active.recorder.event(&*pod.info.pod, informer::EventType::Normal, "Scheduled", message);
+        self.queue.done(&pod.info.uid);
+        metrics::ATTEMPTS.with(&[&profile.name, result]).add(1);
+        metrics::ATTEMPT_SECONDS.with(&[&profile.name, result]).observe(begun.elapsed().as_secs_f64());
+        metrics::POD_ATTEMPTS.with(&[]).observe(f64::from(pod.attempts));
+        let attempts = if pod.attempts >= 15 { "15+".to_owned() } else { pod.attempts.to_string() };
+        metrics::POD_SECONDS.with(&[&attempts]).observe(pod.arrived.elapsed().as_secs_f64());
+    }
+
+    /// Waits for permission, prepares, binds.
+    async fn bind_steps(
+        &self,
+        profile: &Profile,
+        pod: &Queued,
+        node: &str,
+        state: &crate::framework::CycleState,
+        wait: Option<std::time::Duration>,
+    ) -> Result<(), (Option<usize>, Status)> {
+        if let Some(longest) = wait {
+            let permitted = self.waiting.wait(&pod.info.uid, longest).await;
+            permitted.map_err(|why| (None, Status::unschedulable(why)))?;
+        }
+        for (at, weighted) in profile.at(Points::PRE_BIND) {
+            if let Some(status) = weighted.plugin.pre_bind(state, &pod.info, node, at).await {
+                let name = weighted.plugin.name();
+                let text = format!("running PreBind plugin \"{name}\": {}", status.message());
+                return Err((None, Status::error(text)));
+            }
+        }
+        for extender in self.extenders.iter().filter(|e| e.binds() && e.is_interested(&pod.info)) {
+            match extender.bind(&pod.info, node).await {
+                Ok(()) => return Ok(()),
+                Err(error) if extender.ignorable() => {
+                    tracing::warn!(extender = extender.name(), error, "extender failed and is ignorable");
+                }
+                Err(error) => return Err((None, Status::error(error))),
+            }
+        }
+        let mut last = Status::error("no plugin binds");
+        for (_, weighted) in profile.at(Points::BIND) {
+            match weighted.plugin.bind(&self.client, &pod.info, node).await {
+                None => return Ok(()),
+                Some(status) => {
+                    let name = weighted.plugin.name();
+                    last = Status::error(format!("running Bind plugin \"{name}\": {}", status.message()));
+                }
+            }
+        }
+        Err((None, last))
     }
 
     /// Whether an event may help a pod that these plugins rejected.
     pub(crate) fn helps(&self, pod: &PodInfo, rejected_by: u64, event: &ClusterEvent) -> bool {
-        let cache = event.node.as_ref().and_then(|_| self.cache.try_lock());
-        let node = event.node.as_ref().and_then(|name| cache.as_ref()?.node(name));
-        let mut rejecting = self.plugins.iter().enumerate().filter(|(at, _)| rejected_by & (1 << at) != 0);
-        rejecting.any(|(_, w)| w.plugin.wakes_on() & event.kinds != 0 && w.plugin.hint(pod, event, node))
+        if rejected_by & BY_EXTENDER != 0 {
+            return true;
+        }
+        let Some(active) = self.profile_of(&pod.pod) else { return false };
+        let plugins = active.profile.plugins.iter().enumerate();
+        let mut rejecting = plugins.filter(|(at, _)| rejected_by & (1 << at) != 0);
+        rejecting.any(|(_, w)| w.plugin.wakes_on() & event.kinds != 0 && w.plugin.hint(pod, event))
     }
 
     /// Tells the queue of an event.
     pub(crate) fn event(&self, event: ClusterEvent) {
         self.queue.event(event, &|pod, by, event| self.helps(pod, by, event));
+    }
+
+    /// The newest state of a pod that is in the queue, if it is still to be scheduled.
+    pub(crate) fn current(&self, info: &PodInfo) -> Option<Arc<Pod>> {
+        let found = self.pods.cache().get_key(&info.key)?;
+        let waits = found.uid() == info.uid && crate::pod_info::node_name(&found).is_empty() && !found.is_deleting();
+        waits.then_some(found)
     }
 }

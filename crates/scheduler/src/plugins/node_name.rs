@@ -1,9 +1,10 @@
 //! NodeName: a pod that names its node goes nowhere else.
 
-use crate::events::kind;
+use crate::events::{ClusterEvent, Subject, kind};
 use crate::framework::{CycleState, CycleView, Plugin, Points, Status};
 use crate::node_info::NodeInfo;
 use crate::pod_info::PodInfo;
+use api::Kind;
 
 pub(crate) struct NodeName;
 
@@ -16,13 +17,17 @@ impl Plugin for NodeName {
         Points::FILTER
     }
 
-    fn wakes_on(&self) -> u32 {
+    fn wakes_on(&self) -> u64 {
         kind::NODE_ADD
     }
 
-    fn filter(&self, _: &CycleState, pod: &PodInfo, node: &NodeInfo, _: &CycleView<'_>) -> Option<Status> {
-        let named = pod.node_name();
-        (!named.is_empty() && named != node.name)
+    fn hint(&self, pod: &PodInfo, event: &ClusterEvent) -> bool {
+        !matches!(&event.subject, Subject::Node { new: Some(node), .. } if node.name() != pod.node_name())
+    }
+
+    fn filter(&self, _: &CycleState, pod: &PodInfo, node: &NodeInfo, _: CycleView<'_>) -> Option<Status> {
+        let wanted = pod.node_name();
+        (!wanted.is_empty() && *node.name != *wanted)
             .then(|| Status::unresolvable("node(s) didn't match the requested node name"))
     }
 }

@@ -1,6 +1,6 @@
 //! NodePorts: host ports are free on the node.
 
-use crate::events::{ClusterEvent, kind};
+use crate::events::{ClusterEvent, Subject, kind};
 use crate::framework::{CycleState, CycleView, Plugin, Points, PreFilter, Status};
 use crate::node_info::NodeInfo;
 use crate::pod_info::PodInfo;
@@ -16,21 +16,20 @@ impl Plugin for NodePorts {
         Points::PRE_FILTER.and(Points::FILTER)
     }
 
-    fn wakes_on(&self) -> u32 {
+    fn wakes_on(&self) -> u64 {
         kind::POD_DELETE | kind::NODE_ADD
     }
 
-    fn hint(&self, pod: &PodInfo, event: &ClusterEvent, _: Option<&NodeInfo>) -> bool {
-        event.pod.as_ref().is_none_or(|gone| {
-            gone.host_ports.iter().any(|freed| pod.host_ports.iter().any(|want| want.conflicts(freed)))
-        })
+    fn hint(&self, pod: &PodInfo, event: &ClusterEvent) -> bool {
+        let Subject::Pod { old: Some(gone), .. } = &event.subject else { return true };
+        gone.host_ports.iter().any(|freed| pod.host_ports.iter().any(|want| want.conflicts(freed)))
     }
 
-    fn pre_filter(&self, _: &mut CycleState, pod: &PodInfo, _: &CycleView<'_>) -> PreFilter {
+    fn pre_filter(&self, _: &mut CycleState, pod: &PodInfo, _: CycleView<'_>) -> PreFilter {
         if pod.host_ports.is_empty() { PreFilter::Skip } else { PreFilter::All }
     }
 
-    fn filter(&self, _: &CycleState, pod: &PodInfo, node: &NodeInfo, _: &CycleView<'_>) -> Option<Status> {
+    fn filter(&self, _: &CycleState, pod: &PodInfo, node: &NodeInfo, _: CycleView<'_>) -> Option<Status> {
         let taken = pod.host_ports.iter().any(|want| node.ports.iter().any(|used| want.conflicts(used)));
         taken.then(|| Status::unschedulable("node(s) didn't have free ports for the requested pod ports"))
     }

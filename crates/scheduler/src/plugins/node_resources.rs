@@ -1,42 +1,89 @@
 //! NodeResourcesFit and NodeResourcesBalancedAllocation.
 
-use crate::events::{ClusterEvent, kind};
-use crate::framework::{Code, CycleState, CycleView, MAX_NODE_SCORE, Plugin, Points, Status};
+mod scoring;
+
+use api::k8s::core::v1::Node;
+use component_helpers::requests::parse;
+
+pub(crate) use self::scoring::{BalancedAllocation, Strategy};
+use self::scoring::{Sums, pod_amounts};
+use crate::config::args::{FitArgs, ResourceSpec};
+use crate::events::{ClusterEvent, Subject, kind};
+use crate::framework::{Code, CycleState, CycleView, Plugin, Points, Status};
 use crate::node_info::NodeInfo;
 use crate::pod_info::PodInfo;
+use crate::resources::{Amounts, is_extended};
 
-/// The node has room for the requests; scores by least allocated.
-pub(crate) struct Fit;
-
-/// Prefers nodes on which CPU and memory are used alike.
-pub(crate) struct BalancedAllocation;
+/// The node has room for the requests.
+pub(crate) struct Fit {
+    ignored: Vec<String>,
+    ignored_groups: Vec<String>,
+    resources: Vec<ResourceSpec>,
+    strategy: Strategy,
+}
 
 /// What is short on the node, in upstream's words, and whether evicting all pods would not help.
-fn shortages(pod: &PodInfo, node: &NodeInfo) -> (Vec<String>, bool) {
-    let (want, room, used) = (&pod.requests, &node.allocatable, &node.requested);
+fn shortages(
+    want: &Amounts,
+    room: &Amounts,
+    used: &Amounts,
+    pods: usize,
+    ignores: impl Fn(&str) -> bool,
+) -> (Vec<std::borrow::Cow<'static, str>>, bool) {
     let mut short = Vec::new();
     let mut hopeless = false;
-    let pods = i64::try_from(node.pods.len()).unwrap_or(i64::MAX);
-    if pods + 1 > room.pods {
-        short.push("Too many pods".to_owned());
-        hopeless |= room.pods < 1;
+    if i64::try_from(pods).unwrap_or(i64::MAX) + 1 > room.pods {
+        short.push("Too many pods".into());
     }
     if want.is_zero() {
         return (short, hopeless);
     }
-    let mut check = |name: &str, want: i64, room: i64, used: i64| {
+    let mut check = |reason: &dyn Fn() -> std::borrow::Cow<'static, str>, want: i64, room: i64, used: i64| {
         if want > 0 && want > room - used {
-            short.push(format!("Insufficient {name}"));
+            short.push(reason());
             hopeless |= want > room;
         }
     };
-    check("cpu", want.milli_cpu, room.milli_cpu, used.milli_cpu);
-    check("memory", want.memory, room.memory, used.memory);
-    check("ephemeral-storage", want.ephemeral_storage, room.ephemeral_storage, used.ephemeral_storage);
-    for (name, amount) in &want.scalars {
-        check(name, *amount, room.scalar(name), used.scalar(name));
+    check(&|| "Insufficient cpu".into(), want.milli_cpu, room.milli_cpu, used.milli_cpu);
+    check(&|| "Insufficient memory".into(), want.memory, room.memory, used.memory);
+    let storage = (want.ephemeral_storage, room.ephemeral_storage, used.ephemeral_storage);
+    check(&|| "Insufficient ephemeral-storage".into(), storage.0, storage.1, storage.2);
+    for (name, amount) in want.scalars.iter().filter(|(name, _)| !ignores(name)) {
+        check(&|| format!("Insufficient {name}").into(), *amount, room.scalar(name), used.scalar(name));
     }
     (short, hopeless)
+}
+
+fn allocatable(node: &Node) -> Amounts {
+    Amounts::of(&parse(node.status.as_ref().and_then(|s| s.allocatable.as_ref())))
+}
+
+impl Fit {
+    pub(crate) fn new(args: FitArgs) -> Self {
+        let strategy = Strategy::of(&args.scoring_strategy);
+        Self {
+            ignored: args.ignored_resources,
+            ignored_groups: args.ignored_resource_groups,
+            resources: args.scoring_strategy.resources,
+            strategy,
+        }
+    }
+
+    fn ignores(&self, name: &str) -> bool {
+        is_extended(name)
+            && (self.ignored.iter().any(|i| i == name)
+                || self.ignored_groups.iter().any(|group| name.split('/').next() == Some(group)))
+    }
+
+    fn hint_for_node(&self, pod: &PodInfo, old: Option<&Node>, new: &Node) -> bool {
+        let room = allocatable(new);
+        let (short, _) = shortages(&pod.requests, &room, &Amounts::default(), 0, |name| self.ignores(name));
+        short.is_empty()
+            && old.is_none_or(|old| {
+                let before = allocatable(old);
+                room.pods > before.pods || room.more_than(&before, &pod.requests)
+            })
+    }
 }
 
 impl Plugin for Fit {
@@ -45,19 +92,28 @@ impl Plugin for Fit {
     }
 
     fn points(&self) -> Points {
-        Points::FILTER.and(Points::SCORE)
+        Points::FILTER.and(Points::PRE_SCORE).and(Points::SCORE)
     }
 
-    fn wakes_on(&self) -> u32 {
-        kind::POD_DELETE | kind::POD_UPDATE | kind::NODE_ADD | kind::NODE_ALLOCATABLE
+    fn wakes_on(&self) -> u64 {
+        kind::POD_DELETE | kind::POD_SCALE_DOWN | kind::NODE_ADD | kind::NODE_ALLOCATABLE
     }
 
-    fn hint(&self, pod: &PodInfo, _: &ClusterEvent, node: Option<&NodeInfo>) -> bool {
-        node.is_none_or(|node| shortages(pod, node).0.is_empty())
+    fn hint(&self, pod: &PodInfo, event: &ClusterEvent) -> bool {
+        match &event.subject {
+            Subject::Node { old, new: Some(new) } => self.hint_for_node(pod, old.as_deref(), new),
+            Subject::Pod { old: Some(old), new: Some(new) } => {
+                new.uid == pod.uid
+                    || (!new.node_name().is_empty() && old.requests.more_than(&new.requests, &pod.requests))
+            }
+            _ => true,
+        }
     }
 
-    fn filter(&self, _: &CycleState, pod: &PodInfo, node: &NodeInfo, _: &CycleView<'_>) -> Option<Status> {
-        let (reasons, hopeless) = shortages(pod, node);
+    fn filter(&self, _: &CycleState, pod: &PodInfo, node: &NodeInfo, _: CycleView<'_>) -> Option<Status> {
+        let ignores = |name: &str| self.ignores(name);
+        let (reasons, hopeless) =
+            shortages(&pod.requests, &node.allocatable, &node.requested, node.pods.len(), ignores);
         if reasons.is_empty() {
             return None;
         }
@@ -65,35 +121,16 @@ impl Plugin for Fit {
         Some(Status { code, reasons })
     }
 
-    fn score(&self, _: &CycleState, pod: &PodInfo, node: &NodeInfo, _: &CycleView<'_>) -> i64 {
-        let (cpu, memory) = pod.requests.non_zero();
-        let free = |room: i64, used: i64| {
-            if room == 0 || used > room { 0 } else { (room - used) * MAX_NODE_SCORE / room }
-        };
-        let room = &node.allocatable;
-        (free(room.milli_cpu, node.non_zero.0 + cpu) + free(room.memory, node.non_zero.1 + memory)) / 2
+    fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, _: &[usize], view: CycleView<'_>) -> bool {
+        state.put_score(view.plugin, pod_amounts(pod, &self.resources, false));
+        true
+    }
+
+    fn score(&self, state: &CycleState, _: &PodInfo, node: &NodeInfo, view: CycleView<'_>) -> i64 {
+        let Some(wanted) = state.get_score::<Vec<i64>>(view.plugin) else { return 0 };
+        self.strategy.score(&Sums { specs: &self.resources, wanted, node, requested: false })
     }
 }
 
-impl Plugin for BalancedAllocation {
-    fn name(&self) -> &'static str {
-        "NodeResourcesBalancedAllocation"
-    }
-
-    fn points(&self) -> Points {
-        Points::PRE_SCORE.and(Points::SCORE)
-    }
-
-    fn pre_score(&self, _: &mut CycleState, pod: &PodInfo, _: &CycleView<'_>) -> bool {
-        // A best-effort pod changes no balance.
-        !pod.requests.is_zero()
-    }
-
-    fn score(&self, _: &CycleState, pod: &PodInfo, node: &NodeInfo, _: &CycleView<'_>) -> i64 {
-        let fraction = |used: i64, room: i64| if room == 0 { 1.0 } else { (used as f64 / room as f64).min(1.0) };
-        let cpu = fraction(node.requested.milli_cpu + pod.requests.milli_cpu, node.allocatable.milli_cpu);
-        let memory = fraction(node.requested.memory + pod.requests.memory, node.allocatable.memory);
-        // The standard deviation of two values is half their distance.
-        ((1.0 - (cpu - memory).abs() / 2.0) * MAX_NODE_SCORE as f64) as i64
-    }
-}
+#[cfg(test)]
+mod tests;

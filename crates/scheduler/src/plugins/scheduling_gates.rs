@@ -1,6 +1,6 @@
 //! SchedulingGates: a pod with gates does not enter the queue.
 
-use crate::events::kind;
+use crate::events::{ClusterEvent, Subject, kind};
 use crate::framework::{Plugin, Points, Status};
 use crate::pod_info::PodInfo;
 
@@ -15,8 +15,12 @@ impl Plugin for SchedulingGates {
         Points::PRE_ENQUEUE
     }
 
-    fn wakes_on(&self) -> u32 {
+    fn wakes_on(&self) -> u64 {
         kind::POD_GATES
+    }
+
+    fn hint(&self, pod: &PodInfo, event: &ClusterEvent) -> bool {
+        matches!(&event.subject, Subject::Pod { new: Some(new), .. } if new.uid == pod.uid)
     }
 
     fn pre_enqueue(&self, pod: &PodInfo) -> Option<Status> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 use api::k8s::core::v1::Pod;
 
 use super::Queue;
-use crate::events::{ClusterEvent, kind};
+use crate::events::{ClusterEvent, Subject, kind};
 use crate::pod_info::PodInfo;
 
 fn pod(name: &str, priority: i32) -> Arc<PodInfo> {
@@ -16,14 +16,14 @@ fn pod(name: &str, priority: i32) -> Arc<PodInfo> {
 }
 
 fn event() -> ClusterEvent {
-    ClusterEvent { kinds: kind::NODE_ADD, pod: None, node: None }
+    ClusterEvent { kinds: kind::NODE_ADD, subject: Subject::Other }
 }
 
 #[tokio::test(start_paused = true)]
 async fn priority_then_age() {
     let queue = Queue::default();
     for (name, priority) in [("low", 0), ("first", 5), ("second", 5)] {
-        queue.upsert(pod(name, priority), false);
+        queue.upsert(pod(name, priority), false, None, &|_, _, _| true);
     }
     for want in ["first", "second", "low"] {
         assert_eq!(queue.pop().await.info.uid, want);
@@ -33,45 +33,85 @@ async fn priority_then_age() {
 #[tokio::test(start_paused = true)]
 async fn an_unschedulable_pod_waits_for_its_event_and_its_back_off() {
     let queue = Queue::default();
-    queue.upsert(pod("a", 0), false);
+    queue.upsert(pod("a", 0), false, None, &|_, _, _| true);
     let taken = queue.pop().await;
     queue.reject(taken, 1, &|_, _, _| true);
     queue.event(event(), &|_, _, _| false);
-    assert_eq!(queue.counts(), (0, 0, 1));
+    assert_eq!(queue.counts(), (0, 0, 1, 0));
     queue.event(event(), &|_, by, _| by == 1);
-    assert_eq!(queue.counts(), (0, 1, 0));
+    assert_eq!(queue.counts(), (0, 1, 0, 0));
     let start = rt::time::Instant::now();
     assert_eq!(queue.pop().await.attempts, 2);
-    assert_eq!(start.elapsed(), Duration::from_secs(1));
+    assert_eq!(start.elapsed(), Duration::ZERO, "nothing else was to be done");
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_event_during_the_decision_is_not_lost() {
     let queue = Queue::default();
-    queue.upsert(pod("a", 0), false);
+    queue.upsert(pod("a", 0), false, None, &|_, _, _| true);
     let taken = queue.pop().await;
     queue.event(event(), &|_, _, _| true);
     queue.reject(taken, 1, &|_, _, _| true);
-    assert_eq!(queue.counts(), (0, 1, 0));
+    assert_eq!(queue.counts(), (0, 1, 0, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn gated_pods_wait_for_a_change() {
     let queue = Queue::default();
-    queue.upsert(pod("a", 0), true);
+    queue.upsert(pod("a", 0), true, None, &|_, _, _| true);
     queue.event(event(), &|_, _, _| true);
     assert!(queue.try_pop().is_none());
-    queue.upsert(pod("a", 0), false);
+    queue.upsert(pod("a", 0), false, None, &|_, _, _| true);
     assert!(queue.try_pop().is_some());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stale_pod_is_tried_again() {
     let queue = Queue::default();
-    queue.upsert(pod("a", 0), false);
+    queue.upsert(pod("a", 0), false, None, &|_, _, _| true);
     let taken = queue.pop().await;
     queue.reject(taken, 1, &|_, _, _| false);
     let start = rt::time::Instant::now();
     queue.pop().await;
     assert_eq!(start.elapsed(), Duration::from_secs(300));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_waits_its_back_off() {
+    let queue = Queue::default();
+    queue.upsert(pod("a", 0), false, None, &|_, _, _| true);
+    let taken = queue.pop().await;
+    queue.reject(taken, 0, &|_, _, _| true);
+    let start = rt::time::Instant::now();
+    queue.pop().await;
+    assert_eq!(start.elapsed(), Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_held_pod_comes_back_when_released() {
+    let queue = Queue::default();
+    queue.upsert(pod("a", 0), false, None, &|_, _, _| true);
+    let taken = queue.pop().await;
+    queue.hold("a");
+    queue.hold("a");
+    queue.reject(taken, 1, &|_, _, _| true);
+    queue.event(event(), &|_, _, _| true);
+    assert!(queue.try_pop().is_none());
+    queue.release("a", false);
+    assert!(queue.try_pop().is_none());
+    queue.release("a", false);
+    assert!(queue.try_pop().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_its_own_helps_only_when_a_plugin_says_so() {
+    let queue = Queue::default();
+    queue.upsert(pod("a", 0), false, None, &|_, _, _| true);
+    let taken = queue.pop().await;
+    queue.reject(taken, 1, &|_, _, _| true);
+    queue.upsert(pod("a", 0), false, None, &|_, _, _| true);
+    queue.upsert(pod("a", 0), false, Some(event()), &|_, _, _| false);
+    assert_eq!(queue.counts(), (0, 0, 1, 0));
+    queue.upsert(pod("a", 0), false, Some(event()), &|_, _, _| true);
+    assert_eq!(queue.counts(), (0, 1, 0, 0));
 }

@@ -1,0 +1,118 @@
+//! Why no node was found, in upstream's words, and who said so.
+
+use std::collections::BTreeMap;
+
+use crate::framework::{Code, Status};
+
+/// What filtering said of each node that does not take the pod. Nodes without a verdict of their own share one.
+#[derive(Debug, Clone, Default)]
+pub struct Verdicts {
+    by_place: BTreeMap<usize, Status>,
+    /// The verdict on all nodes that were not looked at.
+    pub(crate) others: Option<Status>,
+}
+
+impl Verdicts {
+    /// Nothing was looked at; all nodes share a verdict.
+    pub(crate) fn common(status: Status) -> Self {
+        Self { by_place: BTreeMap::new(), others: Some(status) }
+    }
+
+    pub(crate) fn set(&mut self, place: usize, status: Status) {
+        self.by_place.insert(place, status);
+    }
+
+    /// The verdict on a node; nodes that were not looked at have the common one, by default that eviction does not help.
+    pub(crate) fn code(&self, place: usize) -> Code {
+        match self.by_place.get(&place) {
+            Some(status) => status.code,
+            None => self.others.as_ref().map_or(Code::UnschedulableAndUnresolvable, |s| s.code),
+        }
+    }
+
+    /// The reasons counted: `1 Insufficient cpu, 2 node(s) were unschedulable.`
+    fn histogram(&self, nodes: usize) -> String {
+        let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+        for reason in self.by_place.values().flat_map(|s| &s.reasons) {
+            *reasons.entry(reason).or_default() += 1;
+        }
+        let rest = nodes.saturating_sub(self.by_place.len());
+        if rest > 0 {
+            for reason in self.others.iter().flat_map(|s| &s.reasons) {
+                *reasons.entry(reason).or_default() += rest;
+            }
+        }
+        let mut texts: Vec<String> = reasons.into_iter().map(|(reason, n)| format!("{n} {reason}")).collect();
+        texts.sort();
+        texts.join(", ")
+    }
+}
+
+/// No node takes the pod.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FitError {
+    pub(crate) nodes: usize,
+    pub(crate) verdicts: Verdicts,
+    /// What PreFilter said, when it rejected the pod for all nodes.
+    pub(crate) pre_filter: String,
+    /// What preemption said.
+    pub(crate) post_filter: String,
+    /// One bit per rejecting plugin by place in the profile.
+    pub(crate) rejected_by: u64,
+}
+
+impl FitError {
+    pub(crate) fn message(&self) -> String {
+        let mut text = format!("0/{} nodes are available:", self.nodes);
+        if self.pre_filter.is_empty() {
+            let reasons = self.verdicts.histogram(self.nodes);
+            if !reasons.is_empty() {
+                text.push_str(&format!(" {reasons}."));
+            }
+        } else {
+            text.push_str(&format!(" {}.", self.pre_filter));
+        }
+        if !self.post_filter.is_empty() {
+            text.push_str(&format!(" {}", self.post_filter));
+        }
+        text
+    }
+}
+
+/// Why a cycle ended without a node.
+#[derive(Debug, Clone)]
+pub(crate) enum Failure {
+    /// There are no nodes.
+    NoNodes,
+    /// None takes the pod.
+    Fit(Box<FitError>),
+    /// A plugin or an extender failed; says nothing about the pod.
+    Error(String),
+}
+
+impl Failure {
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Self::NoNodes => "no nodes available to schedule pods".to_owned(),
+            Self::Fit(error) => error.message(),
+            Self::Error(message) => message.clone(),
+        }
+    }
+
+    /// The reason of the pod's condition.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Error(_) => "SchedulerError",
+            _ => "Unschedulable",
+        }
+    }
+
+    /// The plugins that rejected the pod; none means that it is tried again after its back-off.
+    pub(crate) fn rejected_by(&self) -> u64 {
+        match self {
+            Self::NoNodes => !0,
+            Self::Fit(error) => error.rejected_by,
+            Self::Error(_) => 0,
+        }
+    }
+}

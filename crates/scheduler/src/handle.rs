@@ -1,0 +1,26 @@
+//! What plugins may use of their scheduler.
+
+use std::sync::Arc;
+
+use api::k8s::core::v1::Pod;
+use client::Client;
+use informer::{Factory, Informer, Recorder};
+
+use crate::nominator::Nominator;
+use crate::queue::Queue;
+
+/// Given to every plugin when it is made. Informers come from the factory; asking for one makes it run.
+#[derive(Clone)]
+pub struct Handle {
+    /// Calls to the API server.
+    pub client: Client,
+    /// Shared caches.
+    pub factory: Factory,
+    /// Events of the profile.
+    pub recorder: Recorder,
+    /// The profile's name.
+    pub profile: Arc<str>,
+    pub(crate) pods: Informer<Pod>,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) nominator: Arc<Nominator>,
+}
