@@ -32,8 +32,13 @@ pub async fn run_workers<K, E, F, R>(
                 while let Some(key) = queue.get().await {
                     match AssertUnwindSafe(reconcile(key.clone())).catch_unwind().await {
                         Ok(Ok(())) => queue.forget(&key),
-                        Ok(Err(error)) => {
+                        Ok(Err(error)) if queue.failures(&key) == 0 => {
+                            // One failure is everyday: two writers met, or a cache was a moment behind.
                             tracing::debug!(worker = name, key = ?key, %error, "reconcile failed, will retry");
+                            queue.add_rate_limited(key.clone());
+                        }
+                        Ok(Err(error)) => {
+                            tracing::warn!(worker = name, key = ?key, %error, "reconcile failed again, will retry");
                             queue.add_rate_limited(key.clone());
                         }
                         Err(_) => {
