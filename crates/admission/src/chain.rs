@@ -8,6 +8,7 @@ use registry::{Admit, Attributes, Operation};
 
 use crate::plugin::{Deps, Plugin, Request};
 use crate::plugins::*;
+use crate::policy;
 use crate::webhook;
 
 /// One row of the table.
@@ -58,9 +59,9 @@ pub const PLUGINS: &[PluginRow] = plugins! {
     "DefaultIngressClass" true Some(|_| Arc::new(ingress_class::DefaultIngressClass));
     "DenyServiceExternalIPs" false Some(|_| Arc::new(external_ips::DenyExternalIps));
     "PodTopologyLabels" true Some(|_| Arc::new(pod_rules::TopologyLabels));
-    "MutatingAdmissionPolicy" false None;
+    "MutatingAdmissionPolicy" true Some(|deps| policy::mutating(deps));
     "MutatingAdmissionWebhook" true Some(|deps| webhook::mutating(deps));
-    "ValidatingAdmissionPolicy" false None;
+    "ValidatingAdmissionPolicy" true Some(|deps| policy::validating(deps));
     "ValidatingAdmissionWebhook" true Some(|deps| webhook::validating(deps));
     "ResourceQuota" true Some(|_| Arc::new(quota::ResourceQuota::default()));
     "AlwaysDeny" false Some(|_| Arc::new(always::AlwaysDeny));

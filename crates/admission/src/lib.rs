@@ -7,6 +7,7 @@ mod chain;
 mod plugin;
 mod plugins;
 mod pod;
+mod policy;
 pub mod webhook;
 
 pub use chain::{Chain, PLUGINS, PluginRow, select};

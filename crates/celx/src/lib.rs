@@ -7,6 +7,7 @@
 //!
 //! Pure: no clock, no IO. Questions to the authorizer end an evaluation with [`Error::Pending`], see [`authz`].
 
+pub mod admission;
 pub mod ast;
 pub mod authz;
 mod check;

@@ -27,3 +27,20 @@ pub use manager::{
 pub use set::Set;
 pub use shape::{Atom, ListKind, MapKind, ScalarKind, Shape, TypeShape};
 pub use updater::{Conflict, Versions};
+
+/// A configuration merged into an object as apply merges it, without owners: nothing is removed.
+///
+/// # Errors
+/// The configuration does not fit the shape.
+pub fn merged(
+    live: &serde_json::Value,
+    config: &serde_json::Value,
+    shape: &Shape,
+) -> Result<serde_json::Value, String> {
+    let text = |what: &str, errors: &typed::Errors| format!("failed to {what}: {}", typed::errors_text(errors));
+    let errors = typed::validate(config, shape, false);
+    if !errors.is_empty() {
+        return Err(text("convert patch object to typed object", &errors));
+    }
+    typed::merge(live, config, shape).map_err(|e| text("merge patch", &e))
+}

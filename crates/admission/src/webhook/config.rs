@@ -2,22 +2,26 @@
 
 use std::sync::Arc;
 
-use meta::selector::LabelSelector;
+use celx::admission::Has;
 use meta::{GroupVersionResource, Object, Status};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::matching::{Criteria, selector};
 use crate::plugin::Request;
+use crate::policy::Conditions;
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Rule {
-    pub(super) api_groups: Vec<String>,
-    pub(super) api_versions: Vec<String>,
-    pub(super) operations: Vec<String>,
-    pub(super) resources: Vec<String>,
-    pub(super) scope: Option<String>,
+pub(crate) struct Rule {
+    pub(crate) api_groups: Vec<String>,
+    pub(crate) api_versions: Vec<String>,
+    pub(crate) operations: Vec<String>,
+    pub(crate) resources: Vec<String>,
+    pub(crate) scope: Option<String>,
+    /// Of policies only; none for all names.
+    pub(crate) resource_names: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -61,24 +65,13 @@ pub(super) struct Hook {
     pub(super) uid: String,
     pub(super) name: String,
     pub(super) client: ClientConfig,
-    pub(super) rules: Vec<Rule>,
+    pub(super) criteria: Criteria,
     pub(super) fail_open: bool,
-    pub(super) equivalent: bool,
-    pub(super) namespace_selector: Result<LabelSelector, String>,
-    pub(super) object_selector: Result<LabelSelector, String>,
     pub(super) dry_run_safe: bool,
     pub(super) timeout_seconds: u64,
     pub(super) versions: Vec<String>,
     pub(super) reinvoke: bool,
-    pub(super) has_conditions: bool,
-}
-
-/// An absent selector selects everything here.
-fn selector(value: Option<&Value>) -> Result<LabelSelector, String> {
-    match value.filter(|v| !v.is_null()) {
-        None => Ok(LabelSelector::everything()),
-        Some(value) => LabelSelector::from_value(Some(value)).map_err(|e| e.to_string()),
-    }
+    pub(super) conditions: Conditions,
 }
 
 impl Hook {
@@ -87,15 +80,21 @@ impl Hook {
         Self {
             uid: format!("{configuration}/{}/{index}", raw.name),
             fail_open: is(&raw.failure_policy, "Ignore"),
-            equivalent: !is(&raw.match_policy, "Exact"),
-            namespace_selector: selector(raw.namespace_selector.as_ref()),
-            object_selector: selector(raw.object_selector.as_ref()),
+            criteria: Criteria {
+                rules: raw.rules.unwrap_or_default(),
+                exclude: Vec::new(),
+                equivalent: !is(&raw.match_policy, "Exact"),
+                namespace_selector: selector(raw.namespace_selector.as_ref()),
+                object_selector: selector(raw.object_selector.as_ref()),
+            },
             dry_run_safe: is(&raw.side_effects, "None") || is(&raw.side_effects, "NoneOnDryRun"),
             timeout_seconds: raw.timeout_seconds.unwrap_or(10),
             versions: raw.admission_review_versions.unwrap_or_default(),
             reinvoke: is(&raw.reinvocation_policy, "IfNeeded"),
-            has_conditions: raw.match_conditions.is_some_and(|c| !c.is_empty()),
-            rules: raw.rules.unwrap_or_default(),
+            conditions: Conditions::compile(
+                &raw.match_conditions.unwrap_or_default(),
+                Has { authorizer: true, ..Has::default() },
+            ),
             client: raw.client_config,
             name: raw.name,
         }

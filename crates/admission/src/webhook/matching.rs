@@ -3,15 +3,18 @@
 use meta::selector::LabelSelector;
 use meta::{GroupVersionKind, GroupVersionResource, Object, Status};
 use registry::Operation;
+use serde_json::Value;
 
 use super::config::{Hook, Rule};
+use super::review::converted;
 use crate::plugin::{Request, core};
+use crate::policy::Subject;
 
 /// A call that is due: the resource and kind in which the webhook wants to see the request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Invocation {
-    pub(super) resource: GroupVersionResource,
-    pub(super) kind: GroupVersionKind,
+pub(crate) struct Invocation {
+    pub(crate) resource: GroupVersionResource,
+    pub(crate) kind: GroupVersionKind,
 }
 
 /// Configurations of admission are not themselves subject to webhooks: nobody could repair a wrong one.
@@ -26,6 +29,24 @@ pub(super) fn is_exempt(request: &Request<'_>) -> bool {
                 | "mutatingadmissionpolicies"
                 | "mutatingadmissionpolicybindings"
         )
+}
+
+/// What a webhook, a policy or a binding is about.
+#[derive(Debug, Clone)]
+pub(crate) struct Criteria {
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) exclude: Vec<Rule>,
+    pub(crate) equivalent: bool,
+    pub(crate) namespace_selector: Result<LabelSelector, String>,
+    pub(crate) object_selector: Result<LabelSelector, String>,
+}
+
+/// An absent selector selects everything here.
+pub(crate) fn selector(value: Option<&Value>) -> Result<LabelSelector, String> {
+    match value.filter(|v| !v.is_null()) {
+        None => Ok(LabelSelector::everything()),
+        Some(value) => LabelSelector::from_value(Some(value)).map_err(|e| e.to_string()),
+    }
 }
 
 fn has(list: &[String], wanted: &str) -> bool {
@@ -43,7 +64,11 @@ fn rule_matches(rule: &Rule, request: &Request<'_>, resource: &GroupVersionResou
         let (head, tail) = wanted.split_once('/').unwrap_or((wanted, ""));
         (head == "*" || head == resource.resource) && (tail == "*" || tail == request.subresource)
     });
+    let by_name = rule.resource_names.as_ref().is_none_or(|names| {
+        names.is_empty() || (!request.name.is_empty() && names.iter().any(|name| name == request.name))
+    });
     in_scope
+        && by_name
         && named
         && has(&rule.operations, request.operation.as_str())
         && has(&rule.api_groups, &resource.group)
@@ -69,19 +94,58 @@ fn equivalents(request: &Request<'_>) -> Vec<Invocation> {
         .collect()
 }
 
-fn invocation(hook: &Hook, request: &Request<'_>) -> Option<Invocation> {
-    if hook.rules.iter().any(|rule| rule_matches(rule, request, request.resource)) {
-        return Some(Invocation { resource: request.resource.clone(), kind: request.kind.clone() });
+fn invocation(criteria: &Criteria, request: &Request<'_>) -> Option<Invocation> {
+    let own = || Invocation { resource: request.resource.clone(), kind: request.kind.clone() };
+    let rules = &criteria.rules;
+    if rules.iter().any(|rule| rule_matches(rule, request, request.resource)) {
+        return Some(own());
     }
-    if !hook.equivalent {
+    if !criteria.equivalent || rules.is_empty() {
         return None;
     }
     let others = equivalents(request);
-    hook.rules.iter().find_map(|rule| others.iter().find(|other| rule_matches(rule, request, &other.resource)).cloned())
+    rules.iter().find_map(|rule| others.iter().find(|other| rule_matches(rule, request, &other.resource)).cloned())
+}
+
+fn is_excluded(criteria: &Criteria, request: &Request<'_>) -> bool {
+    if criteria.exclude.is_empty() {
+        return false;
+    }
+    let others = if criteria.equivalent { equivalents(request) } else { Vec::new() };
+    criteria.exclude.iter().any(|rule| {
+        rule_matches(rule, request, request.resource)
+            || others.iter().any(|other| rule_matches(rule, request, &other.resource))
+    })
+}
+
+/// Whether a request is what the criteria are about, and in which version. `any` says what no rules at all mean.
+///
+/// # Errors
+/// A selector is malformed, or the namespace is absent.
+pub(crate) async fn matched(
+    criteria: &Criteria,
+    any: bool,
+    request: &Request<'_>,
+    object: Option<&Object>,
+) -> Result<Option<Invocation>, Status> {
+    let found = match invocation(criteria, request) {
+        None if any && criteria.rules.is_empty() => {
+            Some(Invocation { resource: request.resource.clone(), kind: request.kind.clone() })
+        }
+        found => found,
+    };
+    let Some(invocation) = found.filter(|_| !is_excluded(criteria, request)) else { return Ok(None) };
+    let selector = criteria.object_selector.as_ref().map_err(Status::internal)?;
+    let selected = selector.is_everything() || [object, request.old].into_iter().flatten().any(|o| selector.matches(o));
+    if !selected {
+        return Ok(None);
+    }
+    let selector = criteria.namespace_selector.as_ref().map_err(Status::internal)?;
+    Ok(namespace_selected(selector, request, object).await?.then_some(invocation))
 }
 
 /// The name of the namespace that the request is in, or that it is about.
-pub(super) fn namespace_of<'a>(request: &'a Request<'_>, object: Option<&'a Object>) -> &'a str {
+pub(crate) fn namespace_of<'a>(request: &'a Request<'_>, object: Option<&'a Object>) -> &'a str {
     match request.namespace {
         "" if request.is_any_of("", "namespaces") => match request.name {
             "" => object.map(Object::name).unwrap_or_default(),
@@ -114,29 +178,23 @@ async fn namespace_selected(
 /// Whether and how a webhook is to be called.
 ///
 /// # Errors
-/// A selector is malformed, the namespace is absent, or the webhook has conditions that cannot be evaluated.
+/// A selector is malformed, the namespace is absent, or a condition failed and the webhook's policy is to fail.
 pub(super) async fn should_call(
     hook: &Hook,
     request: &Request<'_>,
     object: Option<&Object>,
 ) -> Result<Option<Invocation>, Status> {
-    let Some(invocation) = invocation(hook, request) else { return Ok(None) };
-    let selector = hook.object_selector.as_ref().map_err(Status::internal)?;
-    let selected = selector.is_everything() || [object, request.old].into_iter().flatten().any(|o| selector.matches(o));
-    if !selected {
-        return Ok(None);
+    let Some(invocation) = matched(&hook.criteria, false, request, object).await? else { return Ok(None) };
+    if hook.conditions.is_empty() {
+        return Ok(Some(invocation));
     }
-    let selector = hook.namespace_selector.as_ref().map_err(Status::internal)?;
-    if !namespace_selected(selector, request, object).await? {
-        return Ok(None);
+    let seen = converted(request, object, &invocation.kind)?;
+    let old = converted(request, request.old, &invocation.kind)?;
+    let subject = Subject { invocation: &invocation, object: seen.as_ref(), old: old.as_ref(), namespace: None };
+    match hook.conditions.hold(request, &subject, None).await {
+        Ok(true) => Ok(Some(invocation)),
+        Ok(false) => Ok(None),
+        Err(_) if hook.fail_open => Ok(None),
+        Err(failures) => Err(request.forbidden(object, failures)),
     }
-    if hook.has_conditions {
-        // CEL is not there yet: a condition that cannot be evaluated is an evaluation error, which the failure policy decides.
-        if hook.fail_open {
-            return Ok(None);
-        }
-        let cause = format!("matchConditions of webhook {:?} cannot be evaluated: CEL is not supported", hook.name);
-        return Err(request.forbidden(object, cause));
-    }
-    Ok(Some(invocation))
 }

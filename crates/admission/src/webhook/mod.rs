@@ -1,11 +1,11 @@
 //! Admission webhooks: MutatingAdmissionWebhook and ValidatingAdmissionWebhook.
 
 mod call;
-mod config;
+pub(crate) mod config;
 mod http;
-mod matching;
-mod mutating;
-mod review;
+pub(crate) mod matching;
+pub(crate) mod mutating;
+pub(crate) mod review;
 mod round;
 mod validating;
 
@@ -15,6 +15,7 @@ use crate::plugin::{Deps, Plugin};
 
 pub use call::{CallError, Caller, Target};
 pub use http::HttpCaller;
+pub(crate) use round::Part;
 pub use round::Round;
 
 fn caller(deps: &Deps) -> Arc<dyn Caller> {

@@ -10,6 +10,7 @@ use super::call::{Caller, ask};
 use super::config::{Hook, Hooks};
 use super::matching::{Invocation, is_exempt, should_call};
 use super::review::converted;
+use super::round::Part;
 use crate::plugin::{Plugin, Request};
 
 pub(super) struct Mutating {
@@ -22,6 +23,11 @@ pub(super) struct Mutating {
 fn patched(request: &Request<'_>, seen: Object, bytes: &[u8], hub: &Object) -> Result<Object, Status> {
     let mut tree = Value::Object(seen.body);
     patch::json_patch(&mut tree, bytes).map_err(Status::internal)?;
+    taken(request, tree, hub)
+}
+
+/// Brings an object as a webhook or a policy left it back into the pipeline's form.
+pub(crate) fn taken(request: &Request<'_>, tree: Value, hub: &Object) -> Result<Object, Status> {
     let mut object = Object::from_value(tree).ok_or_else(|| Status::internal("webhook's patch left no object"))?;
     let resource = request.registry.and_then(|r| r.get(&request.resource.group, &request.resource.resource));
     let Some(resource) = resource.filter(|r| object.kind() == r.row.kind) else { return Ok(object) };
@@ -82,16 +88,16 @@ impl Plugin for Mutating {
         if hooks.is_empty() {
             return Ok(());
         }
-        request.round.enter(object.as_deref());
+        request.round.enter(Part::Webhooks, object.as_deref());
         for hook in hooks.iter() {
             let Some(invocation) = should_call(hook, request, object.as_deref()).await? else { continue };
-            if !request.round.wants(&hook.uid) {
+            if !request.round.wants(Part::Webhooks, &hook.uid) {
                 continue;
             }
             let changed = self.call(hook, request, &invocation, object.as_deref_mut()).await?;
-            request.round.called(&hook.uid, changed, hook.reinvoke);
+            request.round.called(Part::Webhooks, &hook.uid, changed, hook.reinvoke);
         }
-        request.round.leave(object.as_deref());
+        request.round.leave(Part::Webhooks, object.as_deref());
         Ok(())
     }
 }

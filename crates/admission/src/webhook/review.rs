@@ -42,7 +42,7 @@ fn tree(object: Option<Object>) -> Value {
 ///
 /// # Errors
 /// The conversion failed.
-pub(super) fn converted(
+pub(crate) fn converted(
     request: &Request<'_>,
     object: Option<&Object>,
     kind: &GroupVersionKind,
@@ -57,6 +57,36 @@ pub(super) fn converted(
         resource.row.convert_to(&mut object, kind)?;
     }
     Ok(Some(object))
+}
+
+/// The request as reviews and expressions see it, without the objects.
+pub(crate) fn request_of(request: &Request<'_>, invocation: &Invocation, object: Option<&Object>) -> Value {
+    let name = match request.name {
+        "" => object.map(Object::name).unwrap_or_default(),
+        name => name,
+    };
+    let user = request.user;
+    let mut question = json!({
+        "kind": kind_of(&invocation.kind),
+        "resource": resource_of(&invocation.resource),
+        "requestKind": kind_of(request.kind),
+        "requestResource": resource_of(request.resource),
+        "operation": request.operation.as_str(),
+        "userInfo": {"username": user.name, "uid": user.uid, "groups": user.groups, "extra": user.extra},
+        "dryRun": request.dry_run,
+        "options": request.options,
+    });
+    for (field, value) in [
+        ("subResource", request.subresource),
+        ("requestSubResource", request.subresource),
+        ("name", name),
+        ("namespace", namespace_of(request, object)),
+    ] {
+        if !value.is_empty() {
+            question[field] = json!(value);
+        }
+    }
+    question
 }
 
 impl Question {
@@ -75,33 +105,8 @@ impl Question {
         let version = known.ok_or("webhook does not accept known AdmissionReview versions (v1, v1beta1)")?;
         let api_version = format!("admission.k8s.io/{version}");
         let uid = rt::rand::uid();
-        let name = match request.name {
-            "" => object.as_ref().map(Object::name).unwrap_or_default(),
-            name => name,
-        };
-        let user = request.user;
-        let mut question = json!({
-            "uid": uid,
-            "kind": kind_of(&invocation.kind),
-            "resource": resource_of(&invocation.resource),
-            "requestKind": kind_of(request.kind),
-            "requestResource": resource_of(request.resource),
-            "operation": request.operation.as_str(),
-            "userInfo": {"username": user.name, "uid": user.uid, "groups": user.groups, "extra": user.extra},
-            "dryRun": request.dry_run,
-            "options": request.options,
-        });
-        let namespace = namespace_of(request, object.as_ref());
-        for (field, value) in [
-            ("subResource", request.subresource),
-            ("requestSubResource", request.subresource),
-            ("name", name),
-            ("namespace", namespace),
-        ] {
-            if !value.is_empty() {
-                question[field] = json!(value);
-            }
-        }
+        let mut question = request_of(request, invocation, object.as_ref());
+        question["uid"] = json!(uid);
         question["object"] = tree(object);
         question["oldObject"] = tree(old);
         let body = json!({"apiVersion": api_version, "kind": "AdmissionReview", "request": question});

@@ -1,23 +1,38 @@
-//! What mutating webhooks remember between the two runs of the mutating chain.
+//! What mutating webhooks and policies remember between the two runs of the mutating chain.
 
 use std::collections::BTreeSet;
 
 use meta::Object;
 use parking_lot::Mutex;
 
+/// Whose memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Webhooks,
+    Policies,
+}
+
+#[derive(Default)]
+struct Memory {
+    /// Whether anything of this part ran.
+    entered: bool,
+    /// Called so far, wanting to be called again after later changes.
+    waiting: BTreeSet<String>,
+    /// To call in the second run.
+    again: BTreeSet<String>,
+    /// The object after the last call.
+    output: Option<Object>,
+}
+
 #[derive(Default)]
 struct State {
     second: bool,
     changed: bool,
-    /// Webhooks called so far that want to be called again after later changes.
-    waiting: BTreeSet<String>,
-    /// Webhooks to call in the second run.
-    again: BTreeSet<String>,
-    /// The object after the last webhook.
-    output: Option<Object>,
+    parts: [Memory; 2],
 }
 
-/// One request's runs of the mutating chain: a first one, and a second one when a webhook changed the object.
+/// One request's runs of the mutating chain: a first one, and a second one when a webhook or a policy changed the
+/// object.
 #[derive(Default)]
 pub struct Round(Mutex<State>);
 
@@ -30,40 +45,44 @@ impl Round {
         due
     }
 
-    /// At the start of the webhooks' part: changes by other plugins since the first run count like those of webhooks.
-    pub(super) fn enter(&self, object: Option<&Object>) {
+    /// At the start of a part: changes by others since the first run count like its own.
+    pub(crate) fn enter(&self, part: Part, object: Option<&Object>) {
         let mut state = self.0.lock();
-        if state.second && state.output.as_ref() != object {
-            let mut waiting = std::mem::take(&mut state.waiting);
-            state.again.append(&mut waiting);
+        let second = state.second;
+        let memory = &mut state.parts[part as usize];
+        if second && memory.entered && memory.output.as_ref() != object {
+            let mut waiting = std::mem::take(&mut memory.waiting);
+            memory.again.append(&mut waiting);
         }
+        memory.entered = true;
     }
 
-    /// Whether a webhook is to be called in this run.
-    pub(super) fn wants(&self, webhook: &str) -> bool {
+    /// Whether one is to be called in this run.
+    pub(crate) fn wants(&self, part: Part, name: &str) -> bool {
         let state = self.0.lock();
-        !state.second || state.again.contains(webhook)
+        !state.second || state.parts[part as usize].again.contains(name)
     }
 
-    /// A webhook was called.
-    pub(super) fn called(&self, webhook: &str, changed: bool, reinvoke: bool) {
+    /// One was called.
+    pub(crate) fn called(&self, part: Part, name: &str, changed: bool, reinvoke: bool) {
         let mut state = self.0.lock();
+        state.changed |= changed;
+        let memory = &mut state.parts[part as usize];
         if changed {
-            let mut waiting = std::mem::take(&mut state.waiting);
-            state.again.append(&mut waiting);
-            state.changed = true;
+            let mut waiting = std::mem::take(&mut memory.waiting);
+            memory.again.append(&mut waiting);
         }
         if reinvoke {
-            state.waiting.insert(webhook.to_owned());
+            memory.waiting.insert(name.to_owned());
         }
     }
 
-    /// At the end of the webhooks' part.
-    pub(super) fn leave(&self, object: Option<&Object>) {
+    /// At the end of a part.
+    pub(crate) fn leave(&self, part: Part, object: Option<&Object>) {
         let mut state = self.0.lock();
         // The copy is only needed to see what the second run finds.
         if state.changed && !state.second {
-            state.output = object.cloned();
+            state.parts[part as usize].output = object.cloned();
         }
     }
 }

@@ -102,11 +102,14 @@ async fn validating_webhooks_refuse_fail_and_are_selected() {
                 "Internal error occurred: failed calling webhook \"patching\": received invalid webhook response: validating webhook may not return response.patch",
             ),
         ),
+        (hook("no", json!({"matchConditions": [{"name": "x", "expression": "object.data.start == 'no'"}]})), Ok(())),
         (
-            hook("yes", json!({"matchConditions": [{"name": "x", "expression": "true"}]})),
-            Err(
-                "configmaps \"m\" is forbidden: matchConditions of webhook \"yes\" cannot be evaluated: CEL is not supported",
-            ),
+            hook("no", json!({"matchConditions": [{"name": "x", "expression": "object.data.start == 'yes'"}]})),
+            Err("admission webhook \"no\" denied the request: not today"),
+        ),
+        (
+            hook("yes", json!({"matchConditions": [{"name": "x", "expression": "object.nope == 1"}]})),
+            Err("configmaps \"m\" is forbidden: expression 'object.nope == 1' resulted in error: no such key: nope"),
         ),
     ];
     let (bench, _) = bench("validatingwebhookconfigurations", Vec::new(), script);

@@ -1,0 +1,84 @@
+//! Match conditions: expressions that must all be true for a webhook or policy to be concerned.
+
+use std::cell::OnceCell;
+
+use celx::Value;
+use celx::admission::{Has, Want, compile, env};
+use celx::types::Type;
+use meta::Object;
+use serde_json::Value as Json;
+
+use super::answers::Known;
+use super::evaluate::{Expression, OUT_OF_BUDGET, Scope, Stop, Subject};
+use crate::plugin::Request;
+
+/// Upstream's budget for all conditions of one webhook or policy.
+const BUDGET: u64 = 2_500_000;
+
+/// Conditions, compiled.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Conditions(Vec<Expression>);
+
+impl Conditions {
+    /// Compiles the conditions of a configuration.
+    pub(crate) fn compile(list: &[Json], has: Has) -> Self {
+        if list.is_empty() {
+            return Self::default();
+        }
+        let env = env(has, Type::DYN, Type::DYN);
+        let each = |condition: &Json| {
+            let source = condition.get("expression").and_then(Json::as_str).unwrap_or_default().to_owned();
+            Expression { program: compile(&env, &source, Want::Bool), source }
+        };
+        Self(list.iter().map(each).collect())
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether all are true; one that is false decides, whatever fails.
+    ///
+    /// # Errors
+    /// None is false, and these could not be evaluated.
+    pub(crate) async fn hold(
+        &self,
+        request: &Request<'_>,
+        subject: &Subject<'_>,
+        params: Option<&Object>,
+    ) -> Result<bool, String> {
+        if self.is_empty() {
+            return Ok(true);
+        }
+        let mut answers = Known::default();
+        answers.resolve(request, |answers| self.evaluate(request, subject, params, answers)).await?
+    }
+
+    fn evaluate(
+        &self,
+        request: &Request<'_>,
+        subject: &Subject<'_>,
+        params: Option<&Object>,
+        answers: &Known,
+    ) -> Result<Result<bool, String>, Box<celx::authz::Question>> {
+        let review = OnceCell::new();
+        let scope = Scope::new(request, subject, params, &[], answers, &review);
+        let mut budget = BUDGET;
+        let mut failures = Vec::new();
+        for expression in &self.0 {
+            match scope.evaluate(expression, &mut budget) {
+                Ok(Ok(Value::Bool(true))) => {}
+                Ok(Ok(_)) => return Ok(Ok(false)),
+                Ok(Err(failure)) => failures.push(failure),
+                Err(Stop::Budget) => return Ok(Err(OUT_OF_BUDGET.to_owned())),
+                Err(Stop::Pending(question)) => return Err(question),
+            }
+        }
+        Ok(match failures.len() {
+            0 => Ok(true),
+            1 => Err(failures.remove(0)),
+            _ => Err(format!("[{}]", failures.join(", "))),
+        })
+    }
+}

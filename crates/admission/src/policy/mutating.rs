@@ -1,0 +1,156 @@
+//! The plugin MutatingAdmissionPolicy.
+
+use std::cell::OnceCell;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use auth_api::Edit;
+use celx::TOTAL_LIMIT;
+use celx::authz::Question;
+use meta::{Object, Status, StatusCause};
+use registry::Operation;
+use serde_json::Value as Json;
+
+use super::answers::Known;
+use super::apply;
+use super::compile::{Mutation, Policy};
+use super::evaluate::{OUT_OF_BUDGET, Scope, Stop, Subject};
+use super::select::{Hit, Misconfigured, is_exempt, namespace, select};
+use super::source::Source;
+use crate::plugin::{Plugin, Request};
+use crate::webhook::Part;
+use crate::webhook::mutating::taken;
+use crate::webhook::review::converted;
+
+pub(super) struct Mutating {
+    source: Source,
+}
+
+impl Mutating {
+    pub(super) fn new(api: Arc<dyn Edit>) -> Self {
+        Self { source: Source::new(api, "mutatingadmissionpolicies", "mutatingadmissionpolicybindings") }
+    }
+}
+
+#[async_trait]
+impl Plugin for Mutating {
+    fn handles(&self, request: &Request<'_>) -> bool {
+        // There is nothing to change in a delete.
+        request.operation != Operation::Delete && !self.source.is_empty() && !is_exempt(request)
+    }
+
+    async fn admit(&self, request: &Request<'_>, object: Option<&mut Object>) -> Result<(), Status> {
+        let snapshot = self.source.snapshot().await;
+        let Some(object) = object.filter(|_| !snapshot.is_empty()) else { return Ok(()) };
+        let (hits, mut wrong) = select(&snapshot, request, Some(object)).await;
+        if !hits.is_empty() {
+            request.round.enter(Part::Policies, Some(object));
+            let namespace = namespace(request).await?;
+            for hit in &hits {
+                for params in &hit.params {
+                    run(request, object, hit, params.as_deref(), namespace.as_deref(), &mut wrong).await?;
+                }
+            }
+            request.round.leave(Part::Policies, Some(object));
+        }
+        wrong.retain(|wrong| !wrong.policy.ignores_failures);
+        if wrong.is_empty() { Ok(()) } else { Err(refusal(request, object, &wrong)) }
+    }
+}
+
+fn refusal(request: &Request<'_>, object: &Object, wrong: &[Misconfigured]) -> Status {
+    let mut status = request.forbidden(Some(object), "admission request denied by policy");
+    let messages: Vec<String> = wrong
+        .iter()
+        .map(|wrong| match &wrong.binding {
+            Some(binding) => {
+                let (policy, binding) = (&wrong.policy.name, &binding.name);
+                format!("policy '{policy}' with binding '{binding}' denied request: {}", wrong.message)
+            }
+            None => format!("policy {:?} denied request: {}", wrong.policy.name, wrong.message),
+        })
+        .collect();
+    status.message = messages.first().cloned().unwrap_or_default();
+    if wrong.first().is_some_and(|wrong| !wrong.message.starts_with("failed to configure")) {
+        status.reason = "Invalid".into();
+    }
+    let causes = messages.into_iter().map(|message| StatusCause { message, ..StatusCause::default() });
+    status.details.get_or_insert_default().causes.extend(causes);
+    status
+}
+
+/// Runs the mutations of one policy with one binding and parameter.
+async fn run(
+    request: &Request<'_>,
+    object: &mut Object,
+    hit: &Hit,
+    params: Option<&Object>,
+    namespace: Option<&Object>,
+    wrong: &mut Vec<Misconfigured>,
+) -> Result<(), Status> {
+    let policy = &*hit.policy;
+    let fail =
+        |message: String| Misconfigured { policy: hit.policy.clone(), binding: Some(hit.binding.clone()), message };
+    let old = converted(request, request.old, &hit.invocation.kind)?;
+    let seen = converted(request, Some(object), &hit.invocation.kind)?;
+    let subject = Subject { invocation: &hit.invocation, object: seen.as_ref(), old: old.as_ref(), namespace: None };
+    match policy.conditions.hold(request, &subject, params).await {
+        Ok(true) => {}
+        Ok(false) => return Ok(()),
+        Err(failure) => {
+            wrong.push(fail(failure));
+            return Ok(());
+        }
+    }
+    let params_key = params.map(|p| format!("{}/{}", p.namespace(), p.name())).unwrap_or_default();
+    let key = format!("{}/{}/{params_key}", policy.name, hit.binding.name);
+    if !request.round.wants(Part::Policies, &key) {
+        return Ok(());
+    }
+    let mut changed = false;
+    for mutation in &policy.mutations {
+        let Some(seen) = converted(request, Some(object), &hit.invocation.kind)? else { continue };
+        let subject = Subject { invocation: &hit.invocation, object: Some(&seen), old: old.as_ref(), namespace };
+        let mut answers = Known::default();
+        let outcome =
+            answers.resolve(request, |answers| evaluate(policy, mutation, request, &subject, params, answers));
+        let outcome = outcome.await.and_then(|outcome| outcome);
+        let patched = outcome.and_then(|output| match mutation.apply {
+            true => apply::configuration(request, &seen, output),
+            false => apply::json_patch(&seen, &output),
+        });
+        match patched {
+            Ok(tree) => {
+                let new = taken(request, tree, object)?;
+                changed |= new != *object;
+                *object = new;
+            }
+            Err(failure) => wrong.push(fail(failure)),
+        }
+    }
+    request.round.called(Part::Policies, &key, changed, policy.reinvoke);
+    Ok(())
+}
+
+/// What a mutation evaluates to, as JSON; or why it failed.
+fn evaluate(
+    policy: &Policy,
+    mutation: &Mutation,
+    request: &Request<'_>,
+    subject: &Subject<'_>,
+    params: Option<&Object>,
+    answers: &Known,
+) -> Result<Result<Json, String>, Box<Question>> {
+    let review = OnceCell::new();
+    let scope = Scope::new(request, subject, params, &policy.variables, answers, &review);
+    let mut budget = TOTAL_LIMIT;
+    match scope.evaluate(&mutation.expression, &mut budget) {
+        Ok(Ok(value)) => Ok(match mutation.apply {
+            true => apply::checked(&value).and_then(|()| value.to_json().map_err(|e| e.to_string())),
+            false => apply::operations(&value),
+        }),
+        Ok(Err(failure)) => Ok(Err(failure)),
+        Err(Stop::Budget) => Ok(Err(OUT_OF_BUDGET.to_owned())),
+        Err(Stop::Pending(question)) => Err(question),
+    }
+}
