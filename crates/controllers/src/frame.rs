@@ -28,6 +28,8 @@ pub struct Options {
     pub workers_of: Vec<(&'static str, usize)>,
     /// Private key that signs service account tokens, in PEM; without it no token secrets are filled.
     pub service_account_key_pem: Option<String>,
+    /// Whether each service account gets a token secret, as until v1.23: the workshop.
+    pub token_secrets: bool,
     /// Certificate and key, in PEM, that sign certificate requests; without it none is signed.
     pub signer_pem: Option<(String, String)>,
     /// The longest life of signed certificates.
@@ -71,6 +73,7 @@ impl Default for Options {
             workers: 5,
             workers_of: Vec::new(),
             service_account_key_pem: None,
+            token_secrets: false,
             signer_pem: None,
             signing_duration: Duration::from_secs(365 * 24 * 3600),
             node_monitor_grace: Duration::from_secs(50),

@@ -45,7 +45,8 @@ pub(crate) async fn run(arguments: Vec<OsString>, shutdown: Shutdown) -> anyhow:
     let spec: NodeSpec = control_plane::read_spec(&arguments)?;
     let layout = Layout::new(&spec.cluster, spec.data.clone());
     let dir = layout.node(&spec.name);
-    let node = node::open(layout.images(), dir.join("runtime"), cni::Config::built_in(dir.join("cni"))).await?;
+    let images = node::open_images(layout.images())?;
+    let node = node::open(images, dir.join("runtime"), cni::Config::built_in(dir.join("cni"))).await?;
     let kubelet_client = client(&spec, &layout, "kubelet-client", "kubelet")?;
     let factory = Factory::new(client(&spec, &layout, "proxy-client", "kube-proxy")?);
     let proxy = start_proxy(&spec, &factory, &shutdown);

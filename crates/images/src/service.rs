@@ -28,6 +28,11 @@ impl ImageService for Store {
         auth: Option<&AuthConfig>,
         progress: Option<mpsc::Sender<PullProgress>>,
     ) -> Result<String> {
+        if self.0.prefer_present.load(std::sync::atomic::Ordering::Relaxed)
+            && let Some(id) = self.state()?.find(&image.image)
+        {
+            return Ok(format!("sha256:{id}"));
+        }
         match self.pull(&image.image, auth, progress).await {
             Ok(id) => Ok(id),
             Err(crate::Error::Name { name, message }) => Err(Error::InvalidImageName { image: name, message }),

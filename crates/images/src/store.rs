@@ -28,6 +28,8 @@ pub(crate) struct Inner {
     pub(crate) root: PathBuf,
     pub(crate) registries: Mutex<Option<Arc<Registries>>>,
     cache: Mutex<Cached>,
+    /// Whether pods take an image that is here without asking its registry.
+    pub(crate) prefer_present: AtomicBool,
     /// Layers were unpacked that may not be on disk yet.
     unsynced: AtomicBool,
     /// One pull at a time per name.
@@ -76,6 +78,7 @@ impl Store {
             root,
             registries: Mutex::default(),
             cache: Mutex::default(),
+            prefer_present: AtomicBool::new(false),
             unsynced: AtomicBool::new(false),
             pulls: Mutex::default(),
         }));
@@ -88,6 +91,12 @@ impl Store {
         }
         store.sweep()?;
         Ok(store)
+    }
+
+    /// Lets pods take an image that is here, whatever their pull policy: the workshop, where images are imported and no
+    /// registry may be in reach.
+    pub fn prefer_present(&self) {
+        self.0.prefer_present.store(true, Ordering::Relaxed);
     }
 
     /// Sets how registries are reached.

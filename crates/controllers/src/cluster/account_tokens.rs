@@ -1,9 +1,10 @@
-//! Token Secrets of service accounts: fills those that were made by hand, and deletes those whose account is gone.
+//! Token Secrets of service accounts: fills those that were made by hand, and deletes those whose account is gone. In the
+//! workshop it makes one for each account as well, as upstream did until v1.23.
 
 use std::sync::Arc;
 
 use api::Kind;
-use api::k8s::core::v1::{Secret, ServiceAccount};
+use api::k8s::core::v1::{ObjectReference, Secret, ServiceAccount};
 use api::k8s_openapi::ByteString;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -57,6 +58,13 @@ pub(crate) async fn run(context: Context) {
             there.iter().for_each(|secret| of_account.add(secret.key()));
         }
     });
+    let missing = Arc::new(Queue::new());
+    let all = missing.clone();
+    accounts.add_handler(move |delta| {
+        if !matches!(delta, Delta::Deleted(_)) {
+            all.add(delta.object().key());
+        }
+    });
     accounts.synced().await;
     secrets.synced().await;
     let (shutdown, workers) = (context.shutdown.clone(), context.options.workers);
@@ -67,11 +75,19 @@ pub(crate) async fn run(context: Context) {
         key,
         root_ca: context.options.root_ca_pem.clone(),
     });
-    run_workers("service account tokens", queue, workers, shutdown, move |key: String| {
+    let of_accounts = controller.clone();
+    let fill = run_workers("service account tokens", queue, workers, shutdown.clone(), move |key: String| {
         let controller = controller.clone();
         async move { controller.sync(&key).await }
-    })
-    .await;
+    });
+    if !context.options.token_secrets {
+        return fill.await;
+    }
+    let make = run_workers("token secrets of accounts", missing, 1, shutdown, move |key: String| {
+        let controller = of_accounts.clone();
+        async move { controller.make(&key).await }
+    });
+    futures::future::join(fill, make).await;
 }
 
 fn account_key(secret: &Secret) -> Option<String> {
@@ -109,13 +125,22 @@ impl Controller {
     }
 
     async fn fill(&self, secret: &Secret, account: &ServiceAccount) -> Result<(), Error> {
+        let Some(filled) = self.filled(secret, account)? else { return Ok(()) };
+        match self.client.update(&filled).await {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The secret with all that belongs in it; `None` where nothing is missing.
+    fn filled(&self, secret: &Secret, account: &ServiceAccount) -> Result<Option<Secret>, Error> {
         let ca = self.root_ca.as_ref().map(|pem| pem.as_bytes());
         let right = data(secret, "token").is_some_and(|token| !token.is_empty())
             && data(secret, "namespace") == Some(secret.namespace().as_bytes())
             && (ca.is_none() || data(secret, "ca.crt") == ca)
             && secret.annotation(ACCOUNT_UID) == Some(account.uid());
         if right {
-            return Ok(());
+            return Ok(None);
         }
         let mut changed = secret.clone();
         let values = changed.data.get_or_insert_default();
@@ -129,10 +154,39 @@ impl Controller {
         }
         let annotations = changed.metadata.annotations.get_or_insert_default();
         annotations.insert(ACCOUNT_UID.to_owned(), account.uid().to_owned());
-        match self.client.update(&changed).await {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(()),
+        Ok(Some(changed))
+    }
+
+    /// Makes an account's token secret and names it in the account, unless it has one.
+    async fn make(&self, key: &str) -> Result<(), Error> {
+        let Some(known) = self.accounts.cache().get_key(key) else { return Ok(()) };
+        // The cache may not have the secret that was made a moment ago.
+        let mut account = match self.client.get::<ServiceAccount>(known.namespace(), known.name()).await {
+            Ok(account) => account,
+            Err(error) if error.is_not_found() => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if account.is_deleting() || account.secrets.iter().flatten().next().is_some() {
+            return Ok(());
         }
+        let mut secret = Secret { type_: Some(TYPE.to_owned()), ..Secret::default() };
+        let name = format!("{}-token-{}", account.name(), rt::rand::name_suffix(5));
+        secret.metadata.name = Some(name.clone());
+        secret.metadata.namespace = Some(account.namespace().to_owned());
+        secret.metadata.annotations = Some([(ACCOUNT.to_owned(), account.name().to_owned())].into());
+        let Some(secret) = self.filled(&secret, &account)? else { return Ok(()) };
+        let made = self.client.create(&secret).await?;
+        account
+            .secrets
+            .get_or_insert_default()
+            .push(ObjectReference { name: Some(name), ..ObjectReference::default() });
+        if let Err(error) = self.client.update(&account).await {
+            // Nobody would ever name it: it goes, and the next try makes another.
+            let options = DeleteOptions::of(made.uid());
+            self.client.delete::<Secret>(made.namespace(), made.name(), &options).await?;
+            return Err(error);
+        }
+        Ok(())
     }
 
     fn token(&self, secret: &Secret, account: &ServiceAccount) -> Result<String, pki::Error> {
