@@ -12,6 +12,7 @@ pub mod ast;
 pub mod authz;
 mod check;
 mod convert;
+pub mod crd;
 mod env;
 mod error;
 pub mod estimate;

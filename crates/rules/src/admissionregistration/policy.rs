@@ -1,6 +1,9 @@
 //! Validating and mutating admission policies and their bindings.
 
-use super::webhook::{default_scopes, match_conditions, match_resources, rule};
+use celx::admission::{Has, Want, env, with_variable};
+use celx::{Env, Type};
+
+use super::webhook::{compiles, default_scopes, match_conditions, match_resources, rule};
 use crate::{C, Defaults, Rules, Tree, meta_v1};
 
 /// Rules of ValidatingAdmissionPolicy and MutatingAdmissionPolicy.
@@ -50,24 +53,124 @@ fn policy(policy: &C) {
     } else {
         matched.missing("");
     }
-    match_conditions(&spec.get("matchConditions"));
+    match_conditions(&spec.get("matchConditions"), parameters.exists());
     let mutating = policy.get("kind").str() == "MutatingAdmissionPolicy";
-    let validations = spec.get("validations");
+    let has = Has { params: parameters.exists(), authorizer: true, variables: true, mutations: mutating };
+    let env = variables(&spec.get("variables"), env(has, Type::DYN, Type::DYN));
     if mutating {
-        spec.get("mutations").required();
-        spec.get("reinvocationPolicy").required_one_of(&["IfNeeded", "Never"]);
-    } else if validations.len() == 0 && spec.get("auditAnnotations").len() == 0 {
-        validations.missing("validations or auditAnnotations must be non-empty");
+        mutations(&spec, &env);
+    } else {
+        validations(policy, &spec, &env);
+    }
+}
+
+/// The environment with the policy's variables, each of which sees those before it.
+fn variables(list: &C, mut env: Env) -> Env {
+    for variable in list.items() {
+        let (name, expression) = (variable.get("name"), variable.get("expression"));
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if name.str().trim().is_empty() {
+            name.missing("name is not specified");
+        } else if name.str().starts_with(|c: char| c.is_ascii_digit()) || !name.str().chars().all(plain) {
+            name.invalid("must be a valid CEL identifier");
+        }
+        let ty = if expression.str().trim().is_empty() {
+            expression.missing("expression is not specified");
+            None
+        } else {
+            compiles(&env, &expression, Want::Any)
+        };
+        env = with_variable(env, name.str(), ty.unwrap_or(Type::DYN));
+    }
+    env
+}
+
+fn mutations(spec: &C, env: &Env) {
+    for rule in spec.get("matchConstraints.resourceRules").items() {
+        for operation in rule.get("operations").items() {
+            operation.one_of(&["*", "CREATE", "UPDATE"]);
+        }
+    }
+    let mutations = spec.get("mutations");
+    if mutations.len() == 0 {
+        mutations.missing("mutations must contain at least one item");
+    }
+    for mutation in mutations.items() {
+        if !mutation.get("patchType").required_one_of(&["ApplyConfiguration", "JSONPatch"]) {
+            continue;
+        }
+        let kind = mutation.get("patchType").str();
+        let (apply, patch) = (mutation.get("applyConfiguration"), mutation.get("jsonPatch"));
+        let (given, other, want) =
+            if kind == "JSONPatch" { (patch, apply, Want::Patches) } else { (apply, patch, Want::Object) };
+        if other.exists() {
+            other.invalid(format!("must not be specified when patchType is {kind}"));
+        }
+        if !given.exists() {
+            given.missing(&format!("must be specified when patchType is {kind}"));
+        } else if given.get("expression").str().trim().is_empty() {
+            given.get("expression").missing("");
+        } else {
+            compiles(env, &given.get("expression"), want);
+        }
+    }
+    spec.get("reinvocationPolicy").required_one_of(&["IfNeeded", "Never"]);
+}
+
+fn validations(policy: &C, spec: &C, env: &Env) {
+    let (validations, annotations) = (spec.get("validations"), spec.get("auditAnnotations"));
+    if validations.len() == 0 && annotations.len() == 0 {
+        for list in [&validations, &annotations] {
+            list.missing("validations or auditAnnotations must contain at least one item");
+        }
     }
     for validation in validations.items() {
-        if validation.get("expression").str().trim().is_empty() {
-            validation.get("expression").missing("expression is not specified");
+        let (expression, message) = (validation.get("expression"), validation.get("message"));
+        if expression.str().trim().is_empty() {
+            expression.missing("expression is not specified");
+        } else {
+            compiles(env, &expression, Want::Bool);
         }
-        let message = validation.get("message");
-        if message.exists() && message.str().contains('\n') {
-            message.invalid("message must not contain line breaks");
+        let worded = validation.get("messageExpression");
+        if !worded.is_zero() && worded.str().trim().is_empty() {
+            worded.invalid("must be non-empty if specified");
+        } else if !worded.is_zero() {
+            compiles(env, &worded, Want::Text);
         }
-        validation.get("reason").optional_one_of(&["Forbidden", "Invalid", "RequestEntityTooLarge"]);
+        if !message.is_zero() && message.str().trim().is_empty() {
+            message.invalid("must be non-empty if specified");
+        } else if message.str().trim().contains('\n') {
+            message.invalid("must not contain line breaks");
+        }
+        validation.get("reason").optional_one_of(&["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"]);
+    }
+    audit_annotations(policy, &annotations, env);
+}
+
+fn audit_annotations(policy: &C, annotations: &C, env: &Env) {
+    const MOST: usize = 20;
+    const LONGEST: usize = 5 * 1024;
+    if annotations.len() > MOST {
+        annotations.invalid(format!("must not have more than {MOST} auditAnnotations"));
+    }
+    let mut keys: Vec<&str> = Vec::new();
+    for annotation in annotations.items() {
+        let (key, expression) = (annotation.get("key"), annotation.get("valueExpression"));
+        let full = format!("{}/{}", policy.get("metadata.name").str(), key.str());
+        for finding in meta::names::qualified_name(&full) {
+            key.invalid_value(full.as_str(), finding);
+        }
+        if keys.contains(&key.str()) {
+            key.duplicate();
+        }
+        keys.push(key.str());
+        if expression.str().trim().is_empty() {
+            expression.missing("valueExpression is not specified");
+        } else if expression.str().len() > LONGEST {
+            expression.missing(&format!("must not exceed {LONGEST} bytes in length"));
+        } else {
+            compiles(env, &expression, Want::TextOrNull);
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! ValidatingWebhookConfiguration and MutatingWebhookConfiguration.
 
+use celx::admission::{Has, Want, compile, env};
+use celx::{Env, Type};
 use serde_json::json;
 
 use crate::{C, Defaults, Rules, Tree, meta_v1};
@@ -75,7 +77,7 @@ fn validate(configuration: &C) {
         hook.get("reinvocationPolicy").optional_one_of(&["IfNeeded", "Never"]);
         client(&hook.get("clientConfig"));
         review_versions(&hook.get("admissionReviewVersions"));
-        match_conditions(&hook.get("matchConditions"));
+        match_conditions(&hook.get("matchConditions"), false);
     }
 }
 
@@ -186,14 +188,32 @@ fn review_versions(versions: &C) {
     }
 }
 
+/// An expression that must compile; its type, when it does.
+pub(super) fn compiles(env: &Env, expression: &C, want: Want) -> Option<Type> {
+    match compile(env, expression.str(), want) {
+        Ok(program) => Some(program.output().clone()),
+        Err(detail) => {
+            expression.invalid(detail);
+            None
+        }
+    }
+}
+
 /// Named CEL conditions, also of admission policies.
-pub(super) fn match_conditions(conditions: &C) {
+pub(super) fn match_conditions(conditions: &C, params: bool) {
     const MOST: usize = 64;
     let mut names: Vec<&str> = Vec::new();
     conditions.max_items(MOST);
+    if conditions.len() == 0 {
+        return;
+    }
+    let env = env(Has { params, authorizer: true, ..Has::default() }, Type::DYN, Type::DYN);
     for condition in conditions.items() {
-        if condition.get("expression").str().trim().is_empty() {
-            condition.get("expression").missing("");
+        let expression = condition.get("expression");
+        if expression.str().trim().is_empty() {
+            expression.missing("");
+        } else {
+            compiles(&env, &expression, Want::Bool);
         }
         let name = condition.get("name");
         if name.is_zero() {

@@ -3,4 +3,5 @@
 pub mod api_service;
 pub mod convert;
 pub mod custom_resource_definition;
+mod expressions;
 mod schema;

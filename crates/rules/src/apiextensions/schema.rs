@@ -21,7 +21,12 @@ pub fn validate(schema: &C, status: bool) {
             kind.invalid("must be object at the root");
         }
     }
+    let before = schema.sink().len();
     node(schema, true);
+    // Rules on a schema that is wrong would be found wrong for reasons that their author cannot see.
+    if schema.sink().len() == before {
+        super::expressions::validate(schema);
+    }
 }
 
 fn node(schema: &C, root: bool) {
@@ -121,10 +126,34 @@ fn extensions(schema: &C, kind: &C) {
         if rule.get("rule").str().trim().is_empty() {
             rule.get("rule").missing("rule is not specified");
         }
-        let message = rule.get("message");
-        if message.exists() && message.str().trim().is_empty() {
-            message.invalid("must be non-empty if specified");
-        }
+        expression_texts(&rule);
+    }
+}
+
+/// The texts of a rule beside its expressions.
+fn expression_texts(rule: &C) {
+    let (message, expression, path) = (rule.get("message"), rule.get("messageExpression"), rule.get("fieldPath"));
+    if !message.is_zero() && message.str().trim().is_empty() {
+        message.invalid("must be non-empty if specified");
+    } else if message.str().trim().contains('\n') {
+        message.invalid("must not contain line breaks");
+    } else if rule.get("rule").str().trim().contains('\n') && message.is_zero() {
+        message.missing("message must be specified if rule contains line breaks");
+    }
+    if !expression.is_zero() && expression.str().trim().is_empty() {
+        expression.missing("messageExpression must be non-empty if specified");
+    }
+    rule.get("reason").optional_one_of(&[
+        "FieldValueDuplicate",
+        "FieldValueForbidden",
+        "FieldValueInvalid",
+        "FieldValueRequired",
+    ]);
+    if !path.is_zero() && path.str().trim().is_empty() {
+        path.invalid("must be non-empty if specified");
+    }
+    if path.str().contains('\n') {
+        path.invalid("must not contain line breaks");
     }
 }
 
