@@ -8,6 +8,7 @@ pub(crate) mod namespace;
 pub(crate) mod node_ipam;
 pub(crate) mod node_lifecycle;
 pub(crate) mod pod_gc;
+pub(crate) mod policy_status;
 pub(crate) mod resource_quota;
 pub(crate) mod role_aggregation;
 pub(crate) mod root_ca;

@@ -80,3 +80,16 @@ pub(crate) async fn discover(client: &Client) -> Result<(Vec<Served>, Vec<String
     }
     Ok((found, failures))
 }
+
+/// Resources and kinds of one group version; none when it is not served.
+pub(crate) async fn kinds_of(client: &Client, group: &str, version: &str) -> Result<Vec<(String, String)>, Error> {
+    let path = match group {
+        "" => format!("/api/{version}"),
+        group => format!("/apis/{group}/{version}"),
+    };
+    match read::<Resources>(client, &path).await {
+        Ok(list) => Ok(list.resources.into_iter().map(|resource| (resource.name, resource.kind)).collect()),
+        Err(error) if error.is_not_found() => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}

@@ -59,6 +59,7 @@ entries! {
     "namespace-controller", "namespace-controller", "namespace-controller", true, cluster::namespace::run;
     "serviceaccount-controller", "service-account-controller", "serviceaccount-controller", true, cluster::service_account::run;
     "garbage-collector-controller", "generic-garbage-collector", "garbage-collector-controller", true, cluster::gc::run;
+    "validatingadmissionpolicy-status-controller", "validatingadmissionpolicy-status-controller", "validatingadmissionpolicy-status-controller", true, cluster::policy_status::run;
     "root-ca-certificate-publisher-controller", "root-ca-cert-publisher", "root-ca-cert-publisher", true, cluster::root_ca::run;
     "node-lifecycle-controller", "node-controller", "node-controller", true, cluster::node_lifecycle::run;
     "taint-eviction-controller", "node-controller", "taint-eviction-controller", true, cluster::taint_eviction::run;

@@ -28,6 +28,9 @@ use crate::pods;
 
 /// How long an answer about what is served is good for a resource that was not in it.
 const DISCOVERY: std::time::Duration = std::time::Duration::from_secs(10);
+/// When a quota is counted again though nothing told of a change: what admission charged for a create that failed
+/// afterwards comes back then. Upstream's `--resource-quota-sync-period`.
+const RESYNC: std::time::Duration = std::time::Duration::from_secs(300);
 /// When a quota on a resource that is not served looks again.
 const UNSERVED: std::time::Duration = std::time::Duration::from_secs(15);
 const PLAIN: [&str; 4] = ["configmaps", "resourcequotas", "replicationcontrollers", "secrets"];
@@ -92,13 +95,15 @@ impl Controller {
         let events = Arc::downgrade(self);
         self.quotas.add_handler(move |delta| {
             let Some(controller) = events.upgrade() else { return };
+            // Not when the usage changes: admission writes that before the object is there, and counting in between
+            // would take it back.
             let changed = match delta {
                 Delta::Updated { old, new } => {
                     let hard = |q: &ResourceQuota| q.spec.as_ref().and_then(|s| s.hard.clone());
-                    let used = |q: &ResourceQuota| q.status.clone();
-                    hard(old) != hard(new) || used(old) != used(new)
+                    hard(old) != hard(new)
                 }
-                _ => true,
+                Delta::Added(_) => true,
+                Delta::Deleted(_) => false,
             };
             if changed {
                 controller.queue.add(delta.object().key());
@@ -112,7 +117,8 @@ impl Controller {
                         || old.metadata.generation != new.metadata.generation
                         || old.is_deleting() != new.is_deleting()
                 }
-                _ => true,
+                Delta::Added(_) => false,
+                Delta::Deleted(_) => true,
             };
             if let (Some(controller), true) = (events.upgrade(), matters) {
                 controller.offer(Some(delta.object().namespace()));
@@ -120,13 +126,13 @@ impl Controller {
         });
         let events = Arc::downgrade(self);
         self.services.add_handler(move |delta| {
-            if let Some(controller) = events.upgrade() {
+            if let (Some(controller), false) = (events.upgrade(), matches!(delta, Delta::Added(_))) {
                 controller.offer(Some(delta.object().namespace()));
             }
         });
         let events = Arc::downgrade(self);
         self.claims.add_handler(move |delta| {
-            if let Some(controller) = events.upgrade() {
+            if let (Some(controller), false) = (events.upgrade(), matches!(delta, Delta::Added(_))) {
                 controller.offer(Some(delta.object().namespace()));
             }
         });
@@ -200,6 +206,7 @@ impl Controller {
             usage.iter().map(|(name, quantity)| (name.clone(), Quantity(quantity.to_string()))).collect();
         let known = resources(tree.get(&["status", "used"]));
         let status = quota.status.clone().unwrap_or_default();
+        self.queue.add_after(quota.key(), RESYNC);
         if known == usage && status.hard.as_ref() == Some(&hard) && status.used.is_some() {
             return Ok(());
         }

@@ -34,10 +34,10 @@ impl Counts {
         self.by_namespace.lock().as_ref().map(|all| all.get(namespace).map_or(0, HashSet::len))
     }
 
-    fn insert(&self, metadata: &Metadata) -> bool {
+    fn insert(&self, metadata: &Metadata) {
         let mut all = self.by_namespace.lock();
         let all = all.get_or_insert_default();
-        all.entry(metadata.namespace.clone()).or_default().insert(metadata.uid.clone())
+        all.entry(metadata.namespace.clone()).or_default().insert(metadata.uid.clone());
     }
 
     fn remove(&self, metadata: &Metadata) {
@@ -51,7 +51,8 @@ impl Counts {
         }
     }
 
-    /// Follows the resource for ever; `changed` is told of namespaces, or of `None` for all of them.
+    /// Follows the resource for ever; `changed` is told of namespaces where something went, or of `None`
+    /// for all of them after a list.
     pub(super) async fn follow(&self, client: &Client, gvr: &GroupVersionResource, changed: impl Fn(Option<&str>)) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30)).with_jitter(0.2);
         loop {
@@ -93,9 +94,8 @@ impl Counts {
                 match event {
                     WatchEvent::Added(item) | WatchEvent::Modified(item) => {
                         version.clone_from(&item.metadata.resource_version);
-                        if self.insert(&item.metadata) {
-                            changed(Some(&item.metadata.namespace));
-                        }
+                        // Admission has charged it.
+                        self.insert(&item.metadata);
                     }
                     WatchEvent::Deleted(item) => {
                         version.clone_from(&item.metadata.resource_version);
