@@ -71,7 +71,7 @@ impl Resource {
         loop {
             let Some(current) = self.read(&key).await? else { return Err(self.not_found(name)) };
             let old = decode_hub(&self.row, &current)?;
-            self.check_preconditions(&old, name, &options)?;
+            options.check_preconditions(&self.row.group_resource(), &old)?;
             admit.validate(&request.attributes(Operation::Delete, name, Some(&old)), None).await?;
             let details = StatusDetails {
                 name: name.to_owned(),
@@ -115,23 +115,6 @@ impl Resource {
             if options.uid.is_none() {
                 options.uid = Some(old.uid().to_owned()).filter(|uid| !uid.is_empty());
             }
-        }
-    }
-
-    fn check_preconditions(&self, old: &Object, name: &str, options: &DeleteOptions) -> Result<(), Status> {
-        let conflict = |what: &str, wanted: &str, is: &str| {
-            let cause = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}");
-            Status::conflict(&self.row.group_resource(), name, cause)
-        };
-        match &options.uid {
-            Some(uid) if uid != old.uid() => return Err(conflict("UID", uid, old.uid())),
-            _ => {}
-        }
-        match &options.resource_version {
-            Some(version) if version != old.resource_version() => {
-                Err(conflict("ResourceVersion", version, old.resource_version()))
-            }
-            _ => Ok(()),
         }
     }
 
@@ -252,6 +235,27 @@ impl Resource {
 }
 
 impl DeleteOptions {
+    /// Whether the preconditions fit an object.
+    ///
+    /// # Errors
+    /// A conflict that names what does not fit.
+    pub fn check_preconditions(&self, resource: &meta::GroupResource, old: &Object) -> Result<(), Status> {
+        let conflict = |what: &str, wanted: &str, is: &str| {
+            let cause = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}");
+            Status::conflict(resource, old.name(), cause)
+        };
+        match &self.uid {
+            Some(uid) if uid != old.uid() => return Err(conflict("UID", uid, old.uid())),
+            _ => {}
+        }
+        match &self.resource_version {
+            Some(version) if version != old.resource_version() => {
+                Err(conflict("ResourceVersion", version, old.resource_version()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Reads `DeleteOptions` from its object form.
     ///
     /// # Errors

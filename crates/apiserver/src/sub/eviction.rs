@@ -56,6 +56,9 @@ pub(crate) async fn eviction(call: &mut Call, target: &Target) -> Result<Respons
             }
         }
     }
+    if !request.cx.dry_run {
+        mark(call, target, &name, &mut options).await?;
+    }
     let mut deleting = target.request(call, "DeleteOptions")?;
     deleting.cx.dry_run = request.cx.dry_run;
     deleting.cx.subresource = String::new();
@@ -99,6 +102,50 @@ struct Plainly;
 
 impl Strategy for Plainly {
     fn prepare_for_update(&self, _cx: &Ctx, _object: &mut Object, _old: &Object) {}
+}
+
+/// Writes why the pod goes: Jobs and users look for the condition. A precondition on the version then means the version
+/// that this makes.
+async fn mark(call: &Call, target: &Target, name: &str, options: &mut DeleteOptions) -> Result<(), Status> {
+    let request = status_request(call, &target.resource, &target.namespace, false);
+    let updater = Mark { name, options: &*options };
+    let update = UpdateOptions { strategy: &Plainly, create: false, main: false };
+    let marked = target.resource.update(&request, name, &updater, update).await?;
+    if options.resource_version.is_some() {
+        options.resource_version = Some(marked.raw.revision.to_string());
+    }
+    Ok(())
+}
+
+struct Mark<'a> {
+    name: &'a str,
+    options: &'a DeleteOptions,
+}
+
+#[async_trait]
+impl Updater for Mark<'_> {
+    async fn next(&self, old: Option<&Object>) -> Result<Object, Status> {
+        let resource = meta::GroupResource::new("", "pods");
+        let Some(old) = old else { return Err(Status::not_found(&resource, self.name)) };
+        self.options.check_preconditions(&resource, old)?;
+        let mut pod = old.clone();
+        let mut conditions = pod.get(&["status", "conditions"]).and_then(Value::as_array).cloned().unwrap_or_default();
+        let known = conditions.iter().position(|c| c["type"] == "DisruptionTarget");
+        let since = known
+            .filter(|i| conditions[*i]["status"] == "True")
+            .and_then(|i| conditions[i].get("lastTransitionTime").cloned());
+        let condition = json!({
+            "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
+            "message": "Eviction API: evicting",
+            "lastTransitionTime": since.unwrap_or_else(|| meta::time::format_seconds(rt::time::now()).into()),
+        });
+        match known {
+            Some(i) => conditions[i] = condition,
+            None => conditions.push(condition),
+        }
+        pod.set(&["status", "conditions"], conditions.into());
+        Ok(pod)
+    }
 }
 
 struct Take<'a> {
@@ -149,20 +196,24 @@ async fn take_from(
     pod: &Object,
     dry_run: bool,
 ) -> Result<(), Status> {
-    let request = Request {
+    let request = status_request(call, budgets, budget.namespace(), dry_run);
+    let updater = Take { pod: pod.name(), name: budget.name() };
+    let options = UpdateOptions { strategy: &Plainly, create: false, main: false };
+    budgets.update(&request, budget.name(), &updater, options).await.map(drop)
+}
+
+fn status_request(call: &Call, resource: &Resource, namespace: &str, dry_run: bool) -> Request {
+    Request {
         cx: Ctx {
             user: call.user.clone(),
-            namespace: budget.namespace().to_owned(),
-            gvr: budgets.row.gvr("v1"),
+            namespace: namespace.to_owned(),
+            gvr: resource.row.gvr("v1"),
             subresource: "status".into(),
             dry_run,
             registry: call.state.registry.clone(),
         },
-        kind: budgets.row.gvk("v1"),
+        kind: resource.row.gvk("v1"),
         options: json!({}),
         warnings: Warnings::default(),
-    };
-    let updater = Take { pod: pod.name(), name: budget.name() };
-    let options = UpdateOptions { strategy: &Plainly, create: false, main: false };
-    budgets.update(&request, budget.name(), &updater, options).await.map(drop)
+    }
 }
