@@ -44,6 +44,9 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
     /// Said in full.
     #[error("{0}")]
     Other(String),

@@ -11,6 +11,7 @@ pub mod tiny;
 use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
+use rt::Shutdown;
 
 pub use cmd::down::Down;
 pub use cmd::image::Image;
@@ -51,16 +52,24 @@ pub enum Command {
     Workshop(Workshop),
 }
 
-/// Runs a command line; the first argument is the program.
+/// Runs a command line; the first argument is the program. The shutdown is Ctrl-C.
 ///
 /// # Errors
 /// The command's; flag errors are printed by clap, which ends the process.
-pub async fn run(arguments: Vec<OsString>) -> Result<()> {
+pub async fn run(arguments: Vec<OsString>, shutdown: Shutdown) -> Result<()> {
     match Cli::parse_from(arguments).command {
-        Command::Up(up) => up.run().await,
+        Command::Up(up) => up.run(shutdown).await,
         Command::Down(down) => down.run(),
-        Command::Status(status) => status.run().await,
-        Command::Image(image) => image.run().await,
+        Command::Status(status) => shutdown.run(status.run()).await.unwrap_or(Err(Error::Interrupted)),
+        Command::Image(image) => shutdown.run(image.run()).await.unwrap_or(Err(Error::Interrupted)),
         Command::Workshop(workshop) => workshop.run(),
     }
+}
+
+/// Refuses to go on without root, with the reason.
+fn need_root(what: &str, reason: &str) -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Error::Other(format!("{what} needs root: {reason}; try it with sudo")))
 }

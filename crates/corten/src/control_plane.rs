@@ -67,7 +67,8 @@ async fn serve(spec: &ControlPlaneSpec, store: Arc<Embedded>, shutdown: &Shutdow
     let pki = Layout::new(&spec.name, spec.data.clone()).pki();
     let file = |name: &str| pki.join(name).display().to_string();
     let encryption = pki.join("encryption.yaml");
-    apiserver::sealing::ensure_secrets_configuration(&encryption).context("make the key that secrets are sealed with")?;
+    apiserver::sealing::ensure_secrets_configuration(&encryption)
+        .context("make the key that secrets are sealed with")?;
     let arguments = [
         "kube-apiserver".to_owned(),
         format!("--encryption-provider-config={}", encryption.display()),

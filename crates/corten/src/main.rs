@@ -78,7 +78,7 @@ fn dispatch(name: &str, arguments: Vec<OsString>) -> ExitCode {
         }),
         "kube-proxy" => component(0, |shutdown| proxy::flags::main(arguments, shutdown)),
         name if cni::plugins::find(name).is_some() => exit(cni::plugins::main(name).unwrap_or(2)),
-        _ => match on_executor(0, |_| async move { Ok(cli::run(arguments).await) }) {
+        _ => match on_executor(0, |shutdown| async move { Ok(cli::run(arguments, shutdown).await) }) {
             Ok(Ok(())) => ExitCode::SUCCESS,
             Ok(Err(error)) => {
                 eprintln!("corten: {}", cli::chain(&error));

@@ -60,6 +60,9 @@ where
     F: Future<Output = Result<Node, BoxError>>,
 {
     telemetry::logs::init(telemetry::logs::Format::Text, flags.verbosity);
+    if !rustix::process::geteuid().is_root() {
+        return Err("the kubelet needs root: it makes namespaces, mounts, interfaces and cgroups".into());
+    }
     let Options { mut config, kubeconfig, runtime_endpoint, .. } = flags.options()?;
     if !runtime_endpoint.is_empty() {
         let text = "--container-runtime-endpoint: external runtimes are not supported yet; leave it out for the \

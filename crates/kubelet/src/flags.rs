@@ -64,7 +64,7 @@ pub struct Options {
 
 /// The kubelet is the primary "node agent" that runs on each node.
 #[derive(Debug, Default, Parser)]
-#[command(name = "kubelet", version = "Kubernetes v1.36.0", about, long_about = None)]
+#[command(name = "kubelet", display_name = "Kubernetes", version = "v1.36.0", next_line_help = true)]
 pub struct Flags {
     /// The Kubelet will load its initial configuration from this file.
     #[arg(long)]

@@ -17,6 +17,9 @@ use std::time::Duration;
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "kube-proxy",
+    display_name = "Kubernetes",
+    version = "v1.36.0",
+    next_line_help = true,
     about = "The Kubernetes network proxy runs on each node and sends Service traffic to endpoints."
 )]
 pub struct Flags {

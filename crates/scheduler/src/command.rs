@@ -16,7 +16,13 @@ const USER_AGENT: &str = "kube-scheduler";
 
 /// `kube-scheduler`.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "kube-scheduler", version = "Kubernetes v1.36.0", about = "The Kubernetes scheduler")]
+#[command(
+    name = "kube-scheduler",
+    display_name = "Kubernetes",
+    version = "v1.36.0",
+    about = "The Kubernetes scheduler",
+    next_line_help = true
+)]
 struct Flags {
     /// Address of the API server; goes before the kubeconfig's.
     #[arg(long)]

@@ -44,6 +44,7 @@ impl Down {
         let mut layout = Layout::new(&self.name, data);
         match ClusterState::load(&layout)? {
             Some(state) => {
+                crate::need_root("corten down", "it ends processes and removes namespaces, interfaces and cgroups")?;
                 layout.data.clone_from(&state.data);
                 end(&layout, &state)?;
                 progress.done(format!("cluster {} ended", self.name));

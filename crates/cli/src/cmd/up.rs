@@ -11,7 +11,7 @@ use clap::Args;
 use client::{Client, Kubeconfig, ListParams, WatchEvent, WatchParams};
 use local::{Addresses, ClusterState, ControlPlaneSpec, Layout, NodeSpec, NodeState, Pid};
 use pki::{Identity, Params, Pki, San};
-use tokio::signal::unix::{SignalKind, signal};
+use rt::Shutdown;
 
 use crate::cmd::{demo, down};
 use crate::error::{Error, Result};
@@ -66,25 +66,50 @@ struct Starter {
 }
 
 impl Up {
-    /// Runs the command.
+    /// Runs the command; a shutdown before the cluster is ready ends what was started.
     ///
     /// # Errors
     /// What kept the cluster from getting ready. What was started stays, for a look at its logs; `corten down` ends it.
-    pub async fn run(self) -> Result<()> {
+    pub async fn run(self, shutdown: Shutdown) -> Result<()> {
         check_name(&self.name)?;
-        if !rustix::process::geteuid().is_root() {
-            return Err(Error::Other("corten up needs root: it makes namespaces, a bridge and cgroups".into()));
-        }
+        crate::need_root("corten up", "it makes namespaces, a bridge and cgroups")?;
         let progress = Progress::start();
         let data = self.data_dir.clone().unwrap_or_else(|| local::default_data_dir(&self.name));
         let layout = Layout::new(&self.name, data);
         let state = self.state(&layout)?;
+        let layout = Layout::new(&self.name, state.data.clone());
         let mut starter = Starter { layout, state, progress };
+        match shutdown.run(self.start(&mut starter)).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                let (logs, name) = (starter.layout.data.join("log"), down::name_flag(&self.name));
+                eprintln!(
+                    "What was started still runs; its logs are in {}. End it with: corten down{name}",
+                    logs.display()
+                );
+                return Err(error);
+            }
+            None => {
+                starter.stop()?;
+                return Err(Error::Interrupted);
+            }
+        }
+        self.print_how_to(&starter);
+        if self.detach {
+            return Ok(());
+        }
+        shutdown.cancelled().await;
+        starter.stop()
+    }
+
+    async fn start(&self, starter: &mut Starter) -> Result<()> {
         starter.lay_network()?;
         let pki = starter.keys()?;
         starter.kubeconfig(&pki, self.kubeconfig.as_deref())?;
         starter.control_plane()?;
         for number in 1..=self.nodes {
+            // Ctrl-C is looked at between the steps.
+            rt::yield_now().await;
             starter.node(number, &pki)?;
         }
         let client = Kubeconfig::load(&starter.layout.kubeconfig())?.client("corten-up")?;
@@ -92,24 +117,15 @@ impl Up {
         if self.demo {
             demo::run(&client, &starter.progress).await?;
         }
-        self.print_how_to(&starter);
-        if self.detach {
-            return Ok(());
-        }
-        let mut terminate = signal(SignalKind::terminate()).map_err(|e| Error::Other(e.to_string()))?;
-        tokio::select! {
-            result = tokio::signal::ctrl_c() => result.map_err(|e| Error::Other(e.to_string()))?,
-            _ = terminate.recv() => {}
-        }
-        eprintln!();
-        starter.progress.done("stopping");
-        down::end(&starter.layout, &starter.state)?;
-        starter.progress.done("stopped; the state is kept, `corten up` brings it back");
         Ok(())
     }
 
     fn state(&self, layout: &Layout) -> Result<ClusterState> {
         if let Some(state) = ClusterState::load(layout)? {
+            if state.data != layout.data && self.data_dir.is_some() {
+                let (name, data) = (&self.name, state.data.display());
+                return Err(Error::Other(format!("cluster {name:?} runs already, with its data in {data}")));
+            }
             return Ok(state);
         }
         // The addresses stay the same from one start to the next, as certificates and Services name them.
@@ -141,6 +157,16 @@ impl Up {
 }
 
 impl Starter {
+    fn stop(&self) -> Result<()> {
+        eprintln!();
+        self.progress.done("stopping");
+        down::end(&self.layout, &self.state)?;
+        let (name, data) = (&self.state.name, self.layout.data.display());
+        self.progress
+            .done(format!("stopped; the state is kept in {data}, `corten up{}` brings it back", down::name_flag(name)));
+        Ok(())
+    }
+
     fn save(&self) -> Result<()> {
         Ok(self.state.store(&self.layout)?)
     }
@@ -201,7 +227,7 @@ impl Starter {
         let mut spawned = local::spawn("control-plane", &path, &log)?;
         self.state.control_plane = Some(spawned.pid()?);
         self.save()?;
-        spawned.report().map_err(|e| Error::Other(format!("the control plane failed: {e}; see {}", log.display())))?;
+        spawned.report().map_err(|e| failed("the control plane", &e, &log))?;
         self.progress.done(format!("API server ready at {}", self.state.addresses.api_url()));
         Ok(())
     }
@@ -230,8 +256,7 @@ impl Starter {
         write_private(&path, &json(&spec)?)?;
         let log = self.layout.log(&name);
         let mut spawned = local::spawn("node-holder", &path, &log)?;
-        let report =
-            spawned.report().map_err(|e| Error::Other(format!("node {name} failed: {e}; see {}", log.display())))?;
+        let report = spawned.report().map_err(|e| failed(&format!("node {name}"), &e, &log))?;
         let pid = report.parse().ok().and_then(Pid::of);
         let holder = pid.ok_or_else(|| Error::Other(format!("node {name} ended at once; see {}", log.display())))?;
         self.state.nodes.retain(|n| n.number != number);
@@ -287,4 +312,15 @@ impl Starter {
 
 fn json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>> {
     serde_json::to_vec_pretty(value).map_err(|e| Error::Other(e.to_string()))
+}
+
+/// Lines of a failed process' log that are shown.
+const SHOWN_LINES: usize = 3;
+
+/// The end of a process with the last that it said.
+fn failed(what: &str, error: &local::Error, log: &Path) -> Error {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let last = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n  ");
+    Error::Other(format!("{what} failed: {error}; the end of {}:\n  {last}", log.display()))
 }

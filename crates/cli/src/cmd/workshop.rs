@@ -32,6 +32,7 @@ impl Workshop {
     /// # Errors
     /// The shell cannot be started.
     pub fn run(self) -> Result<()> {
+        crate::need_root("corten workshop", "its kubelet makes namespaces, interfaces and cgroups")?;
         let dir = local::runtime_dir().join(format!("workshop-{}", std::process::id()));
         let fail = |source| Error::File { doing: "prepare", path: dir.display().to_string(), source };
         // What a killed one with the same process id has left.
