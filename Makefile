@@ -18,6 +18,7 @@ build: deps
 
 ## All tests; the last line says how many passed and failed.
 test: deps
+	@sh .ci/kubectl
 	cargo xtask test
 
 ## Debian packages that building and testing need.

@@ -14,11 +14,23 @@ pub fn binary() -> Option<PathBuf> {
     std::env::var_os("CORTEN_BIN").map(PathBuf::from)
 }
 
-/// kubectl on PATH, or what the variable `KUBECTL` names.
+/// The oldest kubectl that is used: `1.30`.
+const OLDEST_KUBECTL: u32 = 30;
+
+/// A kubectl that is new enough: what the variable `KUBECTL` names, else that on PATH, else the one that `.ci/kubectl`
+/// keeps in `target/tools`.
 pub fn kubectl() -> Option<PathBuf> {
     let named = std::env::var_os("KUBECTL").map(PathBuf::from);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    named.into_iter().chain(std::env::split_paths(&path).map(|dir| dir.join("kubectl"))).find(|file| file.is_file())
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/kubectl");
+    named.into_iter().chain(crate::image::find("kubectl")).chain([kept]).find(|program| new_enough(program))
+}
+
+fn new_enough(kubectl: &Path) -> bool {
+    let output = Command::new(kubectl).args(["version", "--client", "-o", "json"]).output();
+    let Ok(output) = output else { return false };
+    let version: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let minor = version["clientVersion"]["minor"].as_str().unwrap_or_default();
+    minor.trim_end_matches('+').parse().is_ok_and(|minor: u32| minor >= OLDEST_KUBECTL)
 }
 
 /// The image that every cluster has.
@@ -90,6 +102,23 @@ impl Cluster {
     pub fn client(&self) -> Result<Client> {
         let kubeconfig = Kubeconfig::load(&self.kubeconfig()).context("load the kubeconfig")?;
         kubeconfig.client("e2e").context("use the kubeconfig")
+    }
+
+    /// How registries are reached.
+    pub fn registries(&self) -> PathBuf {
+        self.layout().registries()
+    }
+
+    /// Runs the binary with these words and this cluster's name, and gives what it prints.
+    ///
+    /// # Errors
+    /// It failed; its words are in the error.
+    pub fn corten(&self, words: &[&str]) -> Result<String> {
+        let output = self.command(words).output().context("start corten")?;
+        if !output.status.success() {
+            bail!("corten {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// What runs.

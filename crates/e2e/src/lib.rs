@@ -5,6 +5,9 @@
 
 pub mod ask;
 mod cluster;
+pub mod image;
 pub mod machine;
+pub mod registry;
+pub mod workshop;
 
 pub use cluster::{Cluster, binary, image, kubectl, wait_for};

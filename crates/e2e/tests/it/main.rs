@@ -2,6 +2,10 @@
 //!
 //! Needs root and `CORTEN_BIN`; `cargo xtask test` builds the binary and names it.
 
+mod first_minute;
+mod images;
+mod workshop;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
