@@ -222,6 +222,29 @@ pub async fn run(config: Config, client: Client, shutdown: Shutdown) -> Result<(
     runner.run(shutdown).await
 }
 
+/// Time that syncs have taken, forgiven as time goes by.
+#[derive(Default)]
+struct Budget {
+    spent: Duration,
+    at: Option<Instant>,
+}
+
+impl Budget {
+    /// What may be spent at once.
+    const BURST: Duration = Duration::from_millis(100);
+    /// One part in this many of the time is forgiven.
+    const SHARE: u32 = 5;
+    const MOST: Duration = Duration::from_secs(1);
+
+    /// Notes what a sync took; gives how long the next one should wait.
+    fn spend(&mut self, now: Instant, took: Duration) -> Duration {
+        let gone = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        self.spent = self.spent.saturating_sub(gone / Self::SHARE) + took;
+        self.at = Some(now);
+        (self.spent.saturating_sub(Self::BURST) * Self::SHARE).min(Self::MOST)
+    }
+}
+
 /// The engine and its last result, moved to a blocking thread and back.
 struct Work {
     engine: Engine,
@@ -243,6 +266,7 @@ impl Runner {
         let addresses = vec![IpAddr::from(Ipv4Addr::UNSPECIFIED)];
         let mut checks =
             HealthChecks::new(self.inbox.health.clone(), self.health_addresses(addresses), shutdown.clone());
+        let mut budget = Budget::default();
         loop {
             let begun = Instant::now();
             let batch = std::mem::take(&mut *self.inbox.pending.lock());
@@ -259,18 +283,20 @@ impl Runner {
             checks.sync(&wanted(back.planners(), &self.config.node_name)).await;
             let cleanup = back.next_cleanup();
             engine = Some(back);
-            let pause = self.pause(took, done.full);
+            let pause = self.pause(&mut budget, took, done.full);
             if shutdown.run(self.next(begun + took + pause, cleanup, !done.ok)).await.is_none() {
                 return Ok(());
             }
         }
     }
 
-    /// The least time to the next sync. Making a whole table is rare and says nothing about what changes cost.
-    fn pause(&self, took: Duration, full: bool) -> Duration {
+    /// The least time to the next sync. Without a period of the user's, single changes are written at once; only where
+    /// syncs took more than a fifth of the time lately, changes gather.
+    fn pause(&self, budget: &mut Budget, took: Duration, full: bool) -> Duration {
         match (self.config.min_sync_period.is_zero(), full) {
+            // Making a whole table is rare and says nothing about what changes cost.
             (true, true) => Duration::ZERO,
-            (true, false) => (took * 4).min(Duration::from_secs(1)),
+            (true, false) => budget.spend(Instant::now(), took),
             (false, _) => self.config.min_sync_period,
         }
     }
@@ -443,4 +469,22 @@ fn apply_config(s: &mut Settings, config: &Config, node: Option<&NodeFacts>, cid
             }
         },
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn single_changes_do_not_wait_and_floods_do() {
+        let (mut budget, mut now) = (Budget::default(), Instant::now());
+        let took = Duration::from_millis(10);
+        for _ in 0..10 {
+            assert_eq!(budget.spend(now, took), Duration::ZERO);
+        }
+        assert_eq!(budget.spend(now, took), Duration::from_millis(50));
+        now += Duration::from_secs(1);
+        assert_eq!(budget.spend(now, took), Duration::ZERO);
+        assert_eq!(budget.spend(now, Duration::from_secs(9)), Duration::from_secs(1));
+    }
 }
