@@ -54,6 +54,7 @@ impl Worker {
 
     fn push_kill(&mut self, mut kill: Kill) {
         self.killing.insert(kill.id.clone());
+        self.ended.insert(kill.id.clone());
         kill.ip = self.shared.facts(&self.pod, &self.observed).pod_ips.first().cloned().unwrap_or_default();
         let (shared, pod) = (self.shared.clone(), self.pod.clone());
         self.push(async move {

@@ -124,6 +124,8 @@ pub struct Worker {
     sandbox_busy: bool,
     starting: Option<String>,
     killing: HashSet<String>,
+    /// Containers that were ended from here, not by themselves.
+    ended: HashSet<String>,
     cleanup_retry: Retry,
     deleting: bool,
     deleted: bool,
@@ -170,6 +172,7 @@ impl Worker {
             sandbox_busy: false,
             starting: None,
             killing: HashSet::default(),
+            ended: HashSet::default(),
             cleanup_retry: Retry::default(),
             deleting: false,
             deleted: false,

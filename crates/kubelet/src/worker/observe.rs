@@ -25,6 +25,7 @@ impl Worker {
                 self.observed = observed;
                 let known = &self.observed.containers;
                 self.killing.retain(|id| known.iter().any(|c| c.id == *id));
+                self.ended.retain(|id| known.iter().any(|c| c.id == *id));
                 self.handle.view.lock().observed = self.observed.clone();
                 self.follow_probes();
             }

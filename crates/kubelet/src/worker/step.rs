@@ -150,12 +150,9 @@ impl Worker {
             self.image_backoff_begins(container, now);
             return false;
         }
-        let Some(latest) = self.observed.latest(name).filter(|s| s.state == ContainerState::Exited) else {
-            return true;
-        };
-        let finished = Timestamp::from_nanosecond(i128::from(latest.finished_at)).unwrap_or(now);
-        let key = format!("{name}/{}", labels::hash(container));
-        if let Some((until, delay)) = self.crash.waiting(&key, finished, now) {
+        let key = crash_key(container);
+        let Some(failed) = self.failed_at(container) else { return true };
+        if let Some((until, delay)) = self.crash.waiting(&key, failed, now) {
             let text = format!(
                 "back-off {} restarting failed container={name} pod={}",
                 go_duration(delay),
@@ -194,11 +191,25 @@ impl Worker {
 
     /// Counts a restart against the crash back-off: called as the container is about to be started.
     pub(super) fn count_restart(&mut self, container: &Container) {
-        let now = rt::time::now();
-        if let Some(latest) = self.observed.latest(&container.name).filter(|s| s.state == ContainerState::Exited) {
-            let finished = Timestamp::from_nanosecond(i128::from(latest.finished_at)).unwrap_or(now);
-            self.crash.next(&format!("{}/{}", container.name, labels::hash(container)), finished, now);
+        if let Some(failed) = self.failed_at(container) {
+            self.crash.next(&crash_key(container), failed, rt::time::now());
         }
+    }
+
+    /// When the container failed, as far as the crash back-off is concerned. One that was ended from here, by a probe,
+    /// starts again at once if the run before it has served its back-off: as upstream, where the same sync kills and
+    /// starts, and sees only that run.
+    fn failed_at(&self, container: &Container) -> Option<Timestamp> {
+        let time = |s: &node_api::ContainerStatus| Timestamp::from_nanosecond(i128::from(s.finished_at)).ok();
+        let mut runs = self.observed.of_name(&container.name);
+        let latest = runs.next().filter(|s| s.state == ContainerState::Exited)?;
+        let finished = time(latest).unwrap_or_else(rt::time::now);
+        if !self.ended.contains(&latest.id) {
+            return Some(finished);
+        }
+        let before = runs.find(|s| s.state == ContainerState::Exited).and_then(time)?;
+        let served = self.crash.waiting(&crash_key(container), before, finished).is_none();
+        Some(if served { before } else { finished })
     }
 
     pub(super) fn start_done(&mut self, name: String, result: Result<(), Failure>) {
@@ -265,6 +276,11 @@ impl Worker {
             Done::Killed { id: last }
         });
     }
+}
+
+/// What the crash back-off counts by: a changed container starts afresh.
+fn crash_key(container: &Container) -> String {
+    format!("{}/{}", container.name, labels::hash(container))
 }
 
 /// A duration as Go prints it.
