@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api::Kind;
 use api::k8s::core::v1::{Node, Pod};
-use rt::HashMap;
+use rt::{HashMap, HashSet};
 
 use crate::node_info::NodeInfo;
 use crate::pod_info::{PodInfo, node_name};
@@ -25,8 +25,8 @@ pub(crate) struct Cache {
     /// Pods on nodes that are not known (yet).
     homeless: HashMap<Arc<str>, Vec<Arc<PodInfo>>>,
     images: Arc<ImageSpread>,
-    /// Places that changed since the last snapshot; may name one twice.
-    changed: Vec<usize>,
+    /// Places that changed since the last snapshot.
+    changed: HashSet<usize>,
     /// Whether nodes came or went since the last snapshot.
     reshaped: bool,
     generation: u64,
@@ -40,7 +40,7 @@ impl Cache {
             self.reshaped = false;
             self.changed.clear();
         }
-        for at in self.changed.drain(..) {
+        for at in self.changed.drain() {
             snapshot.replace(at, &self.nodes[at]);
         }
         if !Arc::ptr_eq(&snapshot.images, &self.images) {
@@ -56,9 +56,7 @@ impl Cache {
 
     fn touch(&mut self, at: usize) -> &mut NodeInfo {
         self.generation += 1;
-        if self.changed.last() != Some(&at) {
-            self.changed.push(at);
-        }
+        self.changed.insert(at);
         let node = Arc::make_mut(&mut self.nodes[at]);
         node.generation = self.generation;
         node

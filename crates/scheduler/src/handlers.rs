@@ -8,6 +8,7 @@ use api::k8s::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass
 use informer::{Delta, Factory, Informer};
 
 use crate::events::{ClusterEvent, Subject, kind};
+use crate::node_info::taints;
 use crate::pod_info::{PodInfo, node_name};
 use crate::scheduler::Scheduler;
 
@@ -98,18 +99,21 @@ fn node_changed(scheduler: &Scheduler, delta: &Delta<Node>) {
     }
 }
 
+fn allocatable(node: &Node) -> Option<&std::collections::BTreeMap<String, api::prelude::Quantity>> {
+    node.status.as_ref()?.allocatable.as_ref()
+}
+
 /// What of a node changed that may let a pod in; heartbeats change nothing.
 fn node_changes(old: &Node, new: &Node) -> u64 {
     let mut kinds = 0;
-    let allocatable = |n: &Node| n.status.as_ref().and_then(|s| s.allocatable.clone());
     if allocatable(old) != allocatable(new) {
         kinds |= kind::NODE_ALLOCATABLE;
     }
     if old.metadata.labels != new.metadata.labels {
         kinds |= kind::NODE_LABEL;
     }
-    let blocked = |n: &Node| n.spec.as_ref().map(|s| (s.taints.clone(), s.unschedulable));
-    if blocked(old) != blocked(new) {
+    let cordoned = |n: &Node| n.spec.as_ref().and_then(|s| s.unschedulable) == Some(true);
+    if taints(old) != taints(new) || cordoned(old) != cordoned(new) {
         kinds |= kind::NODE_TAINT;
     }
     kinds

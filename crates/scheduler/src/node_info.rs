@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::Kind;
-use api::k8s::core::v1::{Node, Taint};
+use api::k8s::core::v1::{ContainerImage, Node, Taint};
 use component_helpers::requests::parse;
 
 use crate::pod_info::{HostPort, PodInfo};
@@ -31,9 +31,13 @@ pub struct NodeInfo {
     pub(crate) generation: u64,
 }
 
+fn listed_images(node: &Node) -> &[ContainerImage] {
+    node.status.as_ref().and_then(|s| s.images.as_deref()).unwrap_or_default()
+}
+
 fn images(node: &Node) -> Vec<Image> {
-    let list = node.status.as_ref().and_then(|s| s.images.as_deref()).unwrap_or_default();
-    let named = |image: &api::k8s::core::v1::ContainerImage| -> Vec<Image> {
+    let list = listed_images(node);
+    let named = |image: &ContainerImage| -> Vec<Image> {
         let size = image.size_bytes.unwrap_or(0);
         image.names.iter().flatten().map(|name| (name.as_str().into(), size)).collect()
     };
@@ -67,8 +71,7 @@ impl NodeInfo {
         if *self.allocatable != allocatable {
             self.allocatable = Arc::new(allocatable);
         }
-        let images_of = |n: &Node| n.status.as_ref().and_then(|s| s.images.clone());
-        if images_of(&self.node) != images_of(&node) {
+        if listed_images(&self.node) != listed_images(&node) {
             self.images = Arc::new(images(&node));
         }
         self.node = node;
