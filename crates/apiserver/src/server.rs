@@ -117,6 +117,9 @@ fn limit(configured: usize) -> usize {
     if configured == 0 { Semaphore::MAX_PERMITS } else { configured }
 }
 
+/// Failures of a post-start hook that nobody is told of.
+const QUIET_FAILURES: u32 = 3;
+
 /// Runs a hook until it succeeds; `/readyz` shows it until then.
 pub(crate) fn run_hook(state: &Arc<State>, hook: PostStart) {
     let done = Arc::new(AtomicBool::new(false));
@@ -124,13 +127,24 @@ pub(crate) fn run_hook(state: &Arc<State>, hook: PostStart) {
     let (shutdown, told) = (state.config.shutdown.clone(), state.clone());
     rt::spawn("post-start", async move {
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+        let mut failures = 0;
         loop {
+            let mut other = std::pin::pin!(told.hook_done.notified());
+            other.as_mut().enable();
             match shutdown.run((hook.run)()).await {
                 None => return,
                 Some(Ok(())) => break,
                 Some(Err(error)) => {
-                    warn!(hook = hook.name, %error, "post-start hook failed and is tried again");
-                    rt::time::sleep(backoff.next_delay()).await;
+                    failures += 1;
+                    // The system namespaces are made at the same time: the first tries may be too early for them.
+                    if failures > QUIET_FAILURES {
+                        warn!(hook = hook.name, %error, "post-start hook failed and is tried again");
+                    }
+                    // Another hook's end may be what this one lacked.
+                    rt::select! {
+                        () = rt::time::sleep(backoff.next_delay()) => {}
+                        () = other.as_mut() => {}
+                    }
                 }
             }
         }

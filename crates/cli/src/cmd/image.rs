@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use images::Store;
 use local::{ClusterState, Layout};
+use node_api::ImageSpec;
 use serde::Serialize;
 
 use crate::cmd::{down, workshop};
@@ -65,6 +66,9 @@ impl Image {
     /// Where the images are.
     fn layout(&self) -> Result<Layout> {
         if let Some(dir) = &self.data_dir {
+            if !dir.exists() {
+                return Err(Error::Other(format!("there is no folder {}", dir.display())));
+            }
             return Ok(Layout::new("", dir.clone()));
         }
         if self.name.is_none() && workshop::inside() {
@@ -106,9 +110,27 @@ impl Image {
                 progress.done(format!("{image} is {id}"));
             }
             Command::List { json } => list(&store, json)?,
-            Command::Rm { image } => store.remove(&image).map_err(failed(format!("remove {image}")))?,
+            Command::Rm { image } => {
+                let found = stored(&store, &image)?;
+                store.remove(&found).map_err(failed(format!("remove {image}")))?;
+            }
         }
         Ok(())
+    }
+}
+
+/// A stored image by its name, its id, or the beginning of its id, as the list shows it.
+fn stored(store: &Store, text: &str) -> Result<String> {
+    let spec = ImageSpec { image: text.to_owned(), ..ImageSpec::default() };
+    if store.find(&spec).map_err(failed("look for the image"))?.is_some() {
+        return Ok(text.to_owned());
+    }
+    let images = store.list().map_err(failed("list the images"))?;
+    let mut ids = images.into_iter().map(|(id, _)| id).filter(|id| id.trim_start_matches("sha256:").starts_with(text));
+    match (ids.next(), ids.next()) {
+        (Some(id), None) => Ok(id),
+        (Some(_), Some(_)) => Err(Error::Other(format!("several images have an id that begins with {text}"))),
+        (None, _) => Err(Error::Other(format!("there is no image {text}"))),
     }
 }
 

@@ -44,7 +44,8 @@ async fn says(client: &Client, name: &str, pod: Value) -> Result<String> {
 async fn refused(client: &Client, name: &str) -> Result<String> {
     fn message(pod: &Pod) -> Option<String> {
         let waiting = pod.status.as_ref()?.container_statuses.as_ref()?.first()?.state.as_ref()?.waiting.as_ref()?;
-        matches!(waiting.reason.as_deref(), Some("ErrImagePull")).then(|| waiting.message.clone().unwrap_or_default())
+        matches!(waiting.reason.as_deref(), Some("ErrImagePull" | "ImagePullBackOff"))
+            .then(|| waiting.message.clone().unwrap_or_default())
     }
     let waiting = |pod: Option<&Pod>| pod.and_then(message).is_some();
     let pod = wait_for::<Pod>(client, "default", name, LIMIT, waiting).await?;
