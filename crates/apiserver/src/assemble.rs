@@ -7,7 +7,7 @@ use std::sync::Arc;
 use admission::{Chain, Deps, Settings};
 use auth_api::{Edit, Lookup};
 use authn::{Anonymous, ClientCertificates, FrontProxy, HeaderNames, TokenAuthenticator, TokenFile, Trust};
-use authz::{Authorizers, Mode};
+use authz::Authorizers;
 use futures::FutureExt;
 use kinds::{Cidr, ServiceRanges};
 use registry::backend::{self, Store};
@@ -59,6 +59,9 @@ pub enum RunError {
     /// The encryption's configuration cannot be used.
     #[error("--encryption-provider-config")]
     Encryption(#[from] encryption::config::ConfigError),
+    /// Auditing cannot be set up.
+    #[error(transparent)]
+    Audit(#[from] crate::audit::AuditError),
     /// A port cannot be opened.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -168,9 +171,11 @@ struct Tokens {
     service_accounts: Option<Arc<authn::service_account::Tokens>>,
     all: Vec<Arc<dyn TokenAuthenticator>>,
     audiences: Vec<String>,
+    /// Who may come without proof, when a file says so.
+    anonymous: Option<Anonymous>,
 }
 
-fn tokens(flags: &Flags, lookup: &Arc<dyn Lookup>, external: String) -> Result<Tokens, RunError> {
+fn tokens(flags: &Flags, lookup: &Arc<dyn Lookup>, external: String, shutdown: &Shutdown) -> Result<Tokens, RunError> {
     let pki = |what| move |source| RunError::Pki { what, source };
     let audiences =
         if flags.api_audiences.is_empty() { flags.service_account_issuer.clone() } else { flags.api_audiences.clone() };
@@ -211,7 +216,9 @@ fn tokens(flags: &Flags, lookup: &Arc<dyn Lookup>, external: String) -> Result<T
     if flags.enable_bootstrap_token_auth {
         all.push(Arc::new(authn::BootstrapTokens::new(lookup.clone(), audiences.clone())));
     }
-    Ok(Tokens { service_accounts, all, audiences })
+    let issuers = crate::auth::issuers(flags, &audiences, shutdown)?;
+    all.extend(issuers.tokens);
+    Ok(Tokens { service_accounts, all, audiences, anonymous: issuers.anonymous })
 }
 
 fn header_names(flags: &Flags) -> HeaderNames {
@@ -254,7 +261,8 @@ fn authenticator(flags: &Flags, extras: &Extras, tokens: &Tokens) -> Result<auth
     };
     let anonymous = match &extras.anonymous {
         Some(given) => given.clone(),
-        None if flags.anonymous_auth && flags.authorization_mode != ["AlwaysAllow"] => Anonymous::Yes,
+        None if tokens.anonymous.is_some() => tokens.anonymous.clone().unwrap_or_default(),
+        None if flags.anonymous_auth && flags.modes() != ["AlwaysAllow"] => Anonymous::Yes,
         None => Anonymous::No,
     };
     let config = authn::Config {
@@ -299,11 +307,10 @@ pub async fn start(flags: &Flags, mut extras: Extras, shutdown: Shutdown) -> Res
     let edit: Arc<dyn Edit> = Arc::new(access);
     let advertise = advertise_address(flags);
     let host = if flags.external_hostname.is_empty() { advertise.to_string() } else { flags.external_hostname.clone() };
-    let tokens = tokens(flags, &lookup, format!("{host}:{}", flags.secure_port))?;
+    let tokens = tokens(flags, &lookup, format!("{host}:{}", flags.secure_port), &shutdown)?;
     let authenticator = authenticator(flags, &extras, &tokens)?;
-    let modes: Vec<Mode> =
-        flags.authorization_mode.iter().map(|m| m.parse()).collect::<Result<_, _>>().map_err(RunError::Flags)?;
-    let authorizers = Arc::new(Authorizers::start(&modes, &lookup, &shutdown));
+    let authorizers = Arc::new(Authorizers::start(&crate::auth::members(flags)?, &lookup, &shutdown));
+    crate::auth::follow_authorizers(flags, &authorizers, &shutdown);
     let plugins = admission::select(&flags.enable_admission_plugins, &flags.disable_admission_plugins)
         .map_err(RunError::Flags)?;
     let escalation =
@@ -325,6 +332,7 @@ pub async fn start(flags: &Flags, mut extras: Extras, shutdown: Shutdown) -> Res
     registry.set_admit(Arc::new(chain));
     let mut config = Config::new(registry, Arc::new(authenticator), authorizers.clone(), shutdown);
     config.encryption = encryption;
+    config.auditor = crate::audit::Auditor::new(&flags.audit, &config.shutdown)?;
     config.token_issuer = tokens.service_accounts.map(|t| t as _);
     config.listen = listeners(flags, &extras, advertise, service_ip)?;
     config.advertise = Some(SocketAddr::new(advertise, flags.secure_port));
@@ -342,12 +350,13 @@ pub async fn start(flags: &Flags, mut extras: Extras, shutdown: Shutdown) -> Res
     );
     config.request_timeout = duration(&flags.request_timeout).map_err(RunError::Flags)?;
     config.min_request_timeout = std::time::Duration::from_secs(flags.min_request_timeout);
+    config.priority_and_fairness = flags.enable_priority_and_fairness;
     config.max_requests_inflight = flags.max_requests_inflight;
     config.max_mutating_requests_inflight = flags.max_mutating_requests_inflight;
     let longest = duration(&flags.service_account_max_token_expiration).map_err(RunError::Flags)?;
     config.max_token_expiration = i64::try_from(longest.as_secs()).unwrap_or(0);
     config.compaction_interval = duration(&flags.etcd_compaction_interval).map_err(RunError::Flags)?;
-    post_start(&mut config, &modes, &edit, &authorizers);
+    post_start(&mut config, &edit, &authorizers);
     repair_services(&mut config, rows.service_hooks.clone());
     publish_trust(&mut config, trust(flags)?, edit);
     Ok(Server::start(config).await?)
@@ -388,7 +397,7 @@ fn publish_trust(config: &mut Config, trust: Trust, edit: Arc<dyn Edit>) {
     });
 }
 
-fn post_start(config: &mut Config, modes: &[Mode], edit: &Arc<dyn Edit>, authorizers: &Arc<Authorizers>) {
+fn post_start(config: &mut Config, edit: &Arc<dyn Edit>, authorizers: &Arc<Authorizers>) {
     let synced = authorizers.clone();
     config.post_start.push(PostStart {
         name: "authorizers-synced",
@@ -401,7 +410,7 @@ fn post_start(config: &mut Config, modes: &[Mode], edit: &Arc<dyn Edit>, authori
             .boxed()
         }),
     });
-    if modes.contains(&Mode::Rbac) {
+    if authorizers.rbac().is_some() {
         let edit = edit.clone();
         config.post_start.push(PostStart {
             name: "rbac/bootstrap-roles",

@@ -63,6 +63,8 @@ pub struct Config {
     pub max_requests_inflight: usize,
     /// `--max-mutating-requests-inflight`.
     pub max_mutating_requests_inflight: usize,
+    /// Whether priority and fairness sorts requests, in place of the two plain limits; their sum is its seats.
+    pub priority_and_fairness: bool,
     /// Upper bound of a requested token's life in seconds; 0 for none.
     pub max_token_expiration: i64,
     /// Run after the listeners are open; `/readyz` waits for each.
@@ -71,6 +73,8 @@ pub struct Config {
     pub compaction_interval: Duration,
     /// Encryption at rest, for the check `kms-providers`.
     pub encryption: Option<Arc<encryption::Encryption>>,
+    /// Records requests.
+    pub auditor: Option<Arc<crate::audit::Auditor>>,
     /// Ends the server.
     pub shutdown: rt::Shutdown,
 }
@@ -109,10 +113,12 @@ impl Config {
             min_request_timeout: Duration::from_secs(1800),
             max_requests_inflight: 400,
             max_mutating_requests_inflight: 200,
+            priority_and_fairness: true,
             max_token_expiration: 0,
             post_start: Vec::new(),
             compaction_interval: registry::COMPACT_INTERVAL,
             encryption: None,
+            auditor: None,
             shutdown,
         }
     }

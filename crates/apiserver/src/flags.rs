@@ -7,7 +7,12 @@ use clap::{ArgAction, Parser};
 
 /// `kube-apiserver`.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "kube-apiserver", about = "The Kubernetes API server", disable_version_flag = true)]
+#[command(
+    name = "kube-apiserver",
+    about = "The Kubernetes API server",
+    disable_version_flag = true,
+    next_line_help = true
+)]
 pub struct Flags {
     /// etcd servers (scheme://ip:port), comma separated.
     #[arg(long, value_delimiter = ',')]
@@ -93,8 +98,11 @@ pub struct Flags {
     /// Its key.
     #[arg(long)]
     pub proxy_client_key_file: Option<PathBuf>,
-    /// Authorizers in order.
-    #[arg(long, value_delimiter = ',', default_value = "AlwaysAllow")]
+    /// Authentication and authorization.
+    #[command(flatten)]
+    pub auth: crate::auth::AuthFlags,
+    /// Authorizers in order; AlwaysAllow when neither they nor --authorization-config are given.
+    #[arg(long, value_delimiter = ',')]
     pub authorization_mode: Vec<String>,
     /// Issuers of service-account tokens; the first signs.
     #[arg(long, value_delimiter = ',')]
@@ -156,6 +164,9 @@ pub struct Flags {
     /// Write requests in flight.
     #[arg(long, default_value_t = 200)]
     pub max_mutating_requests_inflight: usize,
+    /// Whether priority and fairness replaces the two limits; their sum is what it shares out.
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub enable_priority_and_fairness: bool,
     /// Deadline of requests.
     #[arg(long, default_value = "1m0s")]
     pub request_timeout: String,
@@ -165,6 +176,9 @@ pub struct Flags {
     /// How long events are kept.
     #[arg(long, default_value = "1h0m0s")]
     pub event_ttl: String,
+    /// Auditing.
+    #[command(flatten)]
+    pub audit: crate::audit::flags::AuditFlags,
     /// Feature gates, `Name=true`.
     #[arg(long, value_delimiter = ',')]
     pub feature_gates: Vec<String>,
@@ -211,7 +225,8 @@ impl Flags {
         }
         if self.encryption_provider_config_automatic_reload && self.encryption_provider_config.is_none() {
             wrong.push(
-                "--encryption-provider-config-automatic-reload must be set with --encryption-provider-config".to_owned(),
+                "--encryption-provider-config-automatic-reload must be set with --encryption-provider-config"
+                    .to_owned(),
             );
         }
         if self.secure_port == 0 {
@@ -236,10 +251,20 @@ impl Flags {
         if !self.runtime_config.iter().all(|c| matches!(c.as_str(), "" | "api/all=true" | "api/ga=true")) {
             wrong.push("--runtime-config: only the versions served by default are supported".to_owned());
         }
+        wrong.extend(self.audit.problems());
+        wrong.extend(self.auth.problems(&self.authorization_mode));
         match wrong.len() {
             0 => Ok(()),
             1 => Err(wrong.remove(0)),
             _ => Err(format!("[{}]", wrong.join(", "))),
+        }
+    }
+
+    /// The authorizers in order.
+    pub fn modes(&self) -> Vec<&str> {
+        match self.authorization_mode.as_slice() {
+            [] if self.auth.authorization_config.is_none() => vec!["AlwaysAllow"],
+            given => given.iter().map(String::as_str).collect(),
         }
     }
 

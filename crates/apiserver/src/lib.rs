@@ -5,6 +5,8 @@
 
 mod aggregate;
 pub mod assemble;
+pub mod audit;
+pub mod auth;
 mod bootstrap;
 mod chain;
 pub mod command;
@@ -13,6 +15,7 @@ mod custom;
 mod decode;
 mod discovery;
 pub mod flags;
+mod flow;
 mod follow;
 mod health;
 mod impersonate;

@@ -2,6 +2,7 @@
 
 use auth_api::{Attributes, Decision, NonResourceRule, ResourceRule, UserInfo};
 use http::{Response, StatusCode};
+use meta::selector::{FieldRequirement, FieldSelector, LabelSelector, Operator, Requirement};
 use meta::{Object, Status};
 use serde_json::{Map, Value, json};
 use wire::Body;
@@ -139,14 +140,9 @@ async fn access_review(state: &State, object: &Object, user: UserInfo) -> Result
         attributes.resource = resource("resource");
         attributes.subresource = resource("subresource");
         attributes.name = resource("name");
-        let selector = |kind: &str| object.get_str(&["spec", "resourceAttributes", kind, "rawSelector"]).to_owned();
-        let (fields, labels) = (selector("fieldSelector"), selector("labelSelector"));
-        if !fields.is_empty() {
-            attributes.field_selector = meta::selector::FieldSelector::parse(&fields).ok();
-        }
-        if !labels.is_empty() {
-            attributes.label_selector = meta::selector::LabelSelector::parse(&labels).ok();
-        }
+        let part = |kind: &str| object.get(&["spec", "resourceAttributes", kind]);
+        attributes.field_selector = part("fieldSelector").and_then(field_selector);
+        attributes.label_selector = part("labelSelector").and_then(label_selector);
     } else if object.get(&["spec", "nonResourceAttributes"]).is_some_and(Value::is_object) {
         attributes.path = object.get_str(&["spec", "nonResourceAttributes", "path"]).to_owned();
         attributes.verb = object.get_str(&["spec", "nonResourceAttributes", "verb"]).to_owned();
@@ -172,6 +168,54 @@ async fn access_review(state: &State, object: &Object, user: UserInfo) -> Result
         status.insert("evaluationError".into(), error.into());
     }
     Ok(status.into())
+}
+
+fn raw_selector(part: &Value) -> Option<&str> {
+    part.get("rawSelector").and_then(Value::as_str).filter(|text| !text.is_empty())
+}
+
+fn requirements(part: &Value) -> impl Iterator<Item = (&str, &str, Vec<String>)> {
+    let text = |value: &'_ Value| -> Option<String> { value.as_str().map(str::to_owned) };
+    part.get("requirements").and_then(Value::as_array).into_iter().flatten().filter_map(move |one| {
+        let values = one.get("values").and_then(Value::as_array).into_iter().flatten().filter_map(text).collect();
+        Some((one.get("key")?.as_str()?, one.get("operator")?.as_str()?, values))
+    })
+}
+
+/// A field selector, raw or by requirements; what cannot be said is left out, because requirements only narrow.
+fn field_selector(part: &Value) -> Option<FieldSelector> {
+    if let Some(text) = raw_selector(part) {
+        return FieldSelector::parse(text).ok();
+    }
+    let all = requirements(part).filter_map(|(key, operator, values)| {
+        let [value] = values.as_slice() else { return None };
+        let equal = match operator {
+            "In" => true,
+            "NotIn" => false,
+            _ => return None,
+        };
+        Some(FieldRequirement { field: key.to_owned(), equal, value: value.clone() })
+    });
+    let requirements: Vec<FieldRequirement> = all.collect();
+    (!requirements.is_empty()).then_some(FieldSelector { requirements })
+}
+
+fn label_selector(part: &Value) -> Option<LabelSelector> {
+    if let Some(text) = raw_selector(part) {
+        return LabelSelector::parse(text).ok();
+    }
+    let all = requirements(part).filter_map(|(key, operator, values)| {
+        let operator = match operator {
+            "In" => Operator::In,
+            "NotIn" => Operator::NotIn,
+            "Exists" => Operator::Exists,
+            "DoesNotExist" => Operator::DoesNotExist,
+            _ => return None,
+        };
+        Requirement::new(key, operator, values).ok()
+    });
+    let requirements: Vec<Requirement> = all.collect();
+    (!requirements.is_empty()).then(|| LabelSelector { requirements, ..LabelSelector::everything() })
 }
 
 async fn rules_review(call: &Call, object: &Object) -> Result<Value, Status> {

@@ -30,6 +30,8 @@ pub(crate) struct State {
     pub metrics: Metrics,
     pub readonly: Semaphore,
     pub mutating: Semaphore,
+    /// Priority and fairness, when it is on.
+    pub flow: Option<Arc<crate::flow::FlowControl>>,
     /// Hooks with whether they are done.
     pub hooks: RwLock<Vec<(&'static str, Arc<AtomicBool>)>>,
     /// Told whenever a hook is done.
@@ -84,6 +86,7 @@ impl Server {
             metrics: Metrics::new(),
             readonly: Semaphore::new(limit(config.max_requests_inflight)),
             mutating: Semaphore::new(limit(config.max_mutating_requests_inflight)),
+            flow: flow(&config),
             hooks: RwLock::default(),
             hook_done: Notify::new(),
             openapi: crate::openapi::Cache::default(),
@@ -102,6 +105,7 @@ impl Server {
         let handle = Handle { state: state.clone(), addresses, listeners: Arc::new(Mutex::new(listeners)) };
         crate::bootstrap::start(&state);
         crate::custom::start(&state);
+        crate::flow::start(&state);
         crate::aggregate::start(&state);
         hooks.into_iter().for_each(|hook| run_hook(&state, hook));
         if !state.config.compaction_interval.is_zero() {
@@ -111,6 +115,12 @@ impl Server {
         info!(addresses = ?handle.addresses, "API server started");
         Ok(handle)
     }
+}
+
+fn flow(config: &Config) -> Option<Arc<crate::flow::FlowControl>> {
+    let seats = config.max_requests_inflight.saturating_add(config.max_mutating_requests_inflight);
+    let wanted = config.priority_and_fairness && seats > 0;
+    wanted.then(|| Arc::new(crate::flow::FlowControl::new(seats, config.request_timeout)))
 }
 
 fn limit(configured: usize) -> usize {

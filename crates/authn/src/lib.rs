@@ -7,10 +7,12 @@ mod bearer;
 mod bootstrap;
 mod cache;
 mod front_proxy;
+pub mod jwt;
 pub mod service_account;
 mod token_file;
 mod trust;
 mod union;
+mod webhook;
 mod x509;
 
 pub use bearer::TokenAuthenticator;
@@ -19,6 +21,7 @@ pub use front_proxy::{FrontProxy, HeaderNames};
 pub use token_file::TokenFile;
 pub use trust::Trust;
 pub use union::{Anonymous, Config, Union};
+pub use webhook::TokenWebhook;
 pub use x509::ClientCertificates;
 
 /// Extra key that names the credential of a request.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use auth_api::{Attributes, Authorizer, AuthorizerError, Decision, Lookup, Rules, UserInfo, groups};
 
-use crate::{NodeAuthorizer, RbacAuthorizer};
+use parking_lot::RwLock;
+
+use crate::{Abac, NodeAuthorizer, RbacAuthorizer, Webhook};
 
 /// One mode of `--authorization-mode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,6 +20,27 @@ pub enum Mode {
     Node,
     /// Roles and bindings.
     Rbac,
+    /// A policy file.
+    Abac,
+    /// Another server.
+    Webhook,
+}
+
+/// An authorizer with what it needs.
+#[derive(Clone)]
+pub enum Member {
+    /// Allows everything.
+    AlwaysAllow,
+    /// Denies everything.
+    AlwaysDeny,
+    /// The Node authorizer.
+    Node,
+    /// RBAC.
+    Rbac,
+    /// A policy file.
+    Abac(Arc<Abac>),
+    /// Another server.
+    Webhook(Arc<Webhook>),
 }
 
 impl std::str::FromStr for Mode {
@@ -29,7 +52,8 @@ impl std::str::FromStr for Mode {
             "AlwaysDeny" => Ok(Self::AlwaysDeny),
             "Node" => Ok(Self::Node),
             "RBAC" => Ok(Self::Rbac),
-            "ABAC" | "Webhook" => Err(format!("authorization-mode \"{text}\" is not supported")),
+            "ABAC" => Ok(Self::Abac),
+            "Webhook" => Ok(Self::Webhook),
             other => Err(format!("authorization-mode \"{other}\" is not a valid mode")),
         }
     }
@@ -37,33 +61,50 @@ impl std::str::FromStr for Mode {
 
 /// All authorizers together.
 pub struct Authorizers {
-    chain: Vec<Arc<dyn Authorizer>>,
+    chain: RwLock<Arc<Vec<Arc<dyn Authorizer>>>>,
     rbac: Option<Arc<RbacAuthorizer>>,
     node: Option<Arc<NodeAuthorizer>>,
 }
 
 impl Authorizers {
-    /// Builds the modes in order and starts feeding their indexes; returns at once (see [`Authorizers::synced`]).
+    /// Puts the members together in order and starts feeding their indexes; returns at once (see [`Authorizers::synced`]).
     /// Must be called inside the runtime.
-    pub fn start(modes: &[Mode], lookup: &Arc<dyn Lookup>, shutdown: &rt::Shutdown) -> Self {
-        let (mut chain, mut rbac, mut node): (Vec<Arc<dyn Authorizer>>, _, _) = (Vec::new(), None, None);
-        for mode in modes {
-            match mode {
-                Mode::AlwaysAllow => chain.push(Arc::new(Always(Decision::Allow))),
-                Mode::AlwaysDeny => chain.push(Arc::new(Always(Decision::NoOpinion))),
-                Mode::Node => {
-                    let authorizer = Arc::new(NodeAuthorizer::start(lookup, shutdown));
-                    chain.push(authorizer.clone());
-                    node = Some(authorizer);
-                }
-                Mode::Rbac => {
-                    let authorizer = Arc::new(RbacAuthorizer::start(lookup, shutdown));
-                    chain.push(authorizer.clone());
-                    rbac = Some(authorizer);
-                }
-            }
+    pub fn start(members: &[Member], lookup: &Arc<dyn Lookup>, shutdown: &rt::Shutdown) -> Self {
+        let has = |wanted: fn(&Member) -> bool| members.iter().any(wanted);
+        let rbac = has(|m| matches!(m, Member::Rbac)).then(|| Arc::new(RbacAuthorizer::start(lookup, shutdown)));
+        let node = has(|m| matches!(m, Member::Node)).then(|| Arc::new(NodeAuthorizer::start(lookup, shutdown)));
+        let all = Self { chain: RwLock::default(), rbac, node };
+        *all.chain.write() = Arc::new(all.chain_of(members));
+        all
+    }
+
+    /// Puts a new configuration in force.
+    ///
+    /// # Errors
+    /// It turns RBAC or Node on, which takes a restart, as upstream has it.
+    pub fn replace(&self, members: &[Member]) -> Result<(), String> {
+        let has = |wanted: fn(&Member) -> bool| members.iter().any(wanted);
+        if has(|m| matches!(m, Member::Rbac)) != self.rbac.is_some()
+            || has(|m| matches!(m, Member::Node)) != self.node.is_some()
+        {
+            return Err("the types Node and RBAC cannot be added or removed while the server runs".into());
         }
-        Self { chain, rbac, node }
+        *self.chain.write() = Arc::new(self.chain_of(members));
+        Ok(())
+    }
+
+    fn chain_of(&self, members: &[Member]) -> Vec<Arc<dyn Authorizer>> {
+        let each = members.iter().filter_map(|member| -> Option<Arc<dyn Authorizer>> {
+            Some(match member {
+                Member::AlwaysAllow => Arc::new(Always(Decision::Allow)),
+                Member::AlwaysDeny => Arc::new(Always(Decision::NoOpinion)),
+                Member::Node => self.node.clone()?,
+                Member::Rbac => self.rbac.clone()?,
+                Member::Abac(abac) => abac.clone(),
+                Member::Webhook(webhook) => webhook.clone(),
+            })
+        });
+        each.collect()
     }
 
     /// Waits until every index has seen all objects.
@@ -89,7 +130,8 @@ impl Authorizer for Authorizers {
             return Ok((Decision::Allow, String::new()));
         }
         let (mut reasons, mut errors) = (Vec::new(), Vec::new());
-        for authorizer in &self.chain {
+        let chain = self.chain.read().clone();
+        for authorizer in chain.iter() {
             match authorizer.authorize(attributes).await {
                 Ok((Decision::NoOpinion, reason)) => {
                     if !reason.is_empty() {
@@ -110,7 +152,8 @@ impl Authorizer for Authorizers {
     async fn rules_for(&self, user: &UserInfo, namespace: &str) -> Rules {
         let mut all = Rules::default();
         let mut errors = Vec::new();
-        for authorizer in &self.chain {
+        let chain = self.chain.read().clone();
+        for authorizer in chain.iter() {
             let mut rules = authorizer.rules_for(user, namespace).await;
             all.resource_rules.append(&mut rules.resource_rules);
             all.non_resource_rules.append(&mut rules.non_resource_rules);

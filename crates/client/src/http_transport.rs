@@ -111,6 +111,11 @@ pub(crate) fn bearer(token: &str) -> Result<HeaderValue, ConfigError> {
 impl Transport for HttpTransport {
     async fn send(&self, mut request: http::Request<Body>) -> Result<http::Response<Body>, TransportError> {
         let path = request.uri().path_and_query().map_or("/", uri::PathAndQuery::as_str);
+        // The root below a prefix is the prefix itself, without another slash.
+        let path = match path.strip_prefix('/') {
+            Some(rest) if !self.prefix.is_empty() && (rest.is_empty() || rest.starts_with('?')) => rest,
+            _ => path,
+        };
         let uri = Uri::builder()
             .scheme(self.scheme.clone())
             .authority(self.authority.clone())

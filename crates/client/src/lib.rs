@@ -13,6 +13,7 @@ mod list;
 mod transport;
 mod typed;
 mod watch;
+mod webhook;
 
 pub use call::{Client, DeleteOptions, PatchKind, Propagation, Resource};
 pub use error::{ConfigError, Error, TransportError};
@@ -21,3 +22,4 @@ pub use kubeconfig::{Kubeconfig, in_cluster};
 pub use list::{List, ListParams};
 pub use transport::{Body, Transport, body};
 pub use watch::{WatchEvent, WatchParams, WatchStream};
+pub use webhook::Webhook;

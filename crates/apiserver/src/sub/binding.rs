@@ -67,6 +67,8 @@ impl Updater for Bind<'_> {
             "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now,
             "observedGeneration": old.generation(),
         });
+        // The pod has its place; what was kept for it elsewhere is free.
+        pod.status_mut().remove("nominatedNodeName");
         let conditions = pod.status_mut().entry("conditions").or_insert_with(|| json!([]));
         if let Some(list) = conditions.as_array_mut() {
             match list.iter_mut().find(|c| c["type"] == "PodScheduled") {

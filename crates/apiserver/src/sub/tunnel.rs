@@ -26,7 +26,7 @@ pub(super) fn wants_tunnel(headers: &HeaderMap) -> bool {
         .any(|v| v.split(',').any(|p| p.trim() == TUNNEL))
 }
 
-pub(super) fn accept_key(key: &str) -> String {
+fn accept_key(key: &str) -> String {
     let mut digest = ring::digest::Context::new(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY);
     digest.update(key.as_bytes());
     digest.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
@@ -62,7 +62,7 @@ pub(super) async fn serve(call: &mut Call, backend: &Backend, path: &str) -> Res
 type Client = TokioIo<hyper::upgrade::Upgraded>;
 
 /// The 101 answer to a WebSocket request, and the connection after it. An empty protocol is not named.
-fn accept(
+pub(super) fn accept(
     call: &mut Call,
     protocol: &'static str,
 ) -> Result<(Response<Body>, impl Future<Output = Result<Client, hyper::Error>> + Send + use<>), Status> {

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use futures::SinkExt;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::Response;
 use http_body_util::BodyExt;
 use meta::Status;
 use tokio_tungstenite::WebSocketStream;
@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 use wire::Body;
 
-use super::tunnel::accept_key;
+use super::tunnel::accept;
 use crate::chain::Call;
 
 const BINARY: &str = "binary.k8s.io";
@@ -32,33 +32,18 @@ fn negotiate(call: &Call) -> Option<&'static str> {
 /// # Errors
 /// The connection cannot be upgraded, or no offered protocol is known.
 pub(super) fn stream(call: &mut Call, body: Body) -> Result<Response<Body>, Status> {
-    let key = call.headers().get("sec-websocket-key").and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
     let Some(protocol) = negotiate(call) else {
         return Err(Status::bad_request(format!(
             "WebSocket protocols other than {BINARY} and {BASE64} are not known here"
         )));
     };
-    let mut ours = Request::new(wire::empty());
-    *ours.extensions_mut() = std::mem::take(&mut call.head.extensions);
-    let Some(client) = wire::upgrade(&mut ours) else {
-        return Err(Status::bad_request("this connection cannot be upgraded"));
-    };
+    let (response, client) = accept(call, protocol)?;
     rt::spawn("websocket-body", async move {
         if let Ok(client) = client.await {
             let socket = WebSocketStream::from_raw_socket(client, Role::Server, None).await;
             send(socket, body, protocol == BASE64).await;
         }
     });
-    let mut response = Response::new(wire::empty());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    let accept = HeaderValue::try_from(accept_key(&key)).map_err(Status::internal)?;
-    headers.insert("sec-websocket-accept", accept);
-    if !protocol.is_empty() {
-        headers.insert("sec-websocket-protocol", HeaderValue::from_static(protocol));
-    }
     Ok(response)
 }
 

@@ -30,6 +30,9 @@ pub(crate) async fn create(call: &mut Call, target: &Target) -> Result<Response<
     let validation = FieldValidation::parse(call.query.get("fieldValidation"))?;
     let bytes = decode::read(call.take_body()).await?;
     let object = decode::object(row, &target.gvk, call.headers(), &bytes, validation, &request.warnings)?;
+    if let Some(trail) = &call.trail {
+        trail.object(&object);
+    }
     let mut object = served_to_hub(row, object)?;
     registry::ensure_namespace(&mut object, &target.namespace)?;
     registry::wipe_system_fields(&mut object);
@@ -70,6 +73,9 @@ pub(crate) async fn update(
     let bytes = decode::read(call.take_body()).await?;
     let object = decode::object(row, &target.gvk, call.headers(), &bytes, validation, &request.warnings)?;
     check_identity(&object, call, target)?;
+    if let Some(trail) = &call.trail {
+        trail.object(&object);
+    }
     let mut object = served_to_hub(row, object)?;
     registry::ensure_namespace(&mut object, &target.namespace)?;
     let updater = Put { object, tracker: Tracker::new(call, target, strategy) };

@@ -1,0 +1,104 @@
+//! The policy's rules, and the log.
+
+use auth_api::{Attributes, UserInfo};
+use clap::Parser;
+
+use super::policy::{Level, Policy};
+use super::*;
+
+const POLICY: &str = r#"
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: None, users: ["system:kube-proxy"], verbs: [watch]}
+- {level: RequestResponse, resources: [{group: "", resources: [pods, "configmaps/*", "*/status"]}], omitManagedFields: true}
+- {level: Request, namespaces: [kube-system], resources: [{group: apps}], omitStages: [Panic]}
+- {level: Metadata, nonResourceURLs: ["/healthz*", "/version"]}
+- {level: Metadata, userGroups: [dev], resources: [{group: "*", resources: [secrets], resourceNames: [key]}]}
+"#;
+
+fn ask(user: UserInfo, verb: &str, group: &str, resource: &str, namespace: &str, name: &str) -> Attributes {
+    let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+    Attributes {
+        user,
+        verb: verb.into(),
+        api_group: group.into(),
+        resource: resource.into(),
+        subresource: subresource.into(),
+        namespace: namespace.into(),
+        name: name.into(),
+        resource_request: true,
+        ..Attributes::default()
+    }
+}
+
+#[test]
+fn the_first_matching_rule_decides() {
+    let policy = Policy::parse(POLICY).expect("a policy");
+    let user = |name: &str| UserInfo::new(name, &["dev"]);
+    for (attributes, level) in [
+        (ask(user("system:kube-proxy"), "watch", "", "pods", "", ""), Level::None),
+        (ask(user("u"), "watch", "", "pods", "", ""), Level::RequestResponse),
+        (ask(user("u"), "get", "", "pods/log", "", ""), Level::None),
+        (ask(user("u"), "get", "", "nodes/status", "", ""), Level::RequestResponse),
+        (ask(user("u"), "get", "", "configmaps/x", "", ""), Level::RequestResponse),
+        (ask(user("u"), "get", "apps", "deployments", "kube-system", ""), Level::Request),
+        (ask(user("u"), "get", "apps", "deployments", "default", ""), Level::None),
+        (ask(user("u"), "get", "", "secrets", "default", "key"), Level::Metadata),
+        (ask(user("u"), "get", "", "secrets", "default", "other"), Level::None),
+        (Attributes { path: "/healthz/etcd".into(), ..Attributes::default() }, Level::Metadata),
+        (Attributes { path: "/version/x".into(), ..Attributes::default() }, Level::None),
+    ] {
+        assert_eq!(policy.evaluate(&attributes).level, level, "{attributes:?}");
+    }
+    let wanted = policy.evaluate(&ask(user("u"), "get", "apps", "deployments", "kube-system", ""));
+    assert_eq!(wanted.omit_stages, [Stage::RequestReceived, Stage::Panic]);
+    assert!(!wanted.omit_managed_fields);
+}
+
+#[test]
+fn bad_policies_are_refused() {
+    for (rules, wanted) in [
+        ("[]", "0 rules"),
+        ("[{users: [a]}]", "rules[0].level: Required value"),
+        ("[{level: All}]", "unknown variant"),
+        ("[{level: None, nonResourceURLs: [a]}]", "must begin with a '/'"),
+        ("[{level: None, nonResourceURLs: ['/a/*/b']}]", "must be the final character"),
+        ("[{level: None, nonResourceURLs: ['/a'], namespaces: [b]}]", "both regular resources"),
+        ("[{level: None, resources: [{resourceNames: [b]}]}]", "at least one resource"),
+        ("[{level: None, what: 1}]", "unknown field"),
+    ] {
+        let error = Policy::parse(&format!("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: {rules}")).err();
+        let error = error.unwrap_or_else(|| panic!("accepted {rules}"));
+        assert!(error.contains(wanted), "{error}");
+    }
+}
+
+#[derive(clap::Parser)]
+struct Line {
+    #[command(flatten)]
+    audit: AuditFlags,
+}
+
+#[tokio::test]
+async fn a_log_is_put_aside_and_old_ones_go() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("audit.log");
+    let line = ["x", "--audit-log-maxsize=1", "--audit-log-maxbackup=2"];
+    let flags = Line::try_parse_from(line).expect("flags").audit;
+    let log = log_file::LogFile::open(&path, &flags).expect("opened");
+    let event = trail::Event { request_uri: "x".repeat(300_000), ..trail::Event::default() };
+    for _ in 0..16 {
+        let event = Arc::new(event.clone());
+        Sink::write(&log, &[event]).await.expect("written");
+        // File names have milliseconds.
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let names: Vec<String> = std::fs::read_dir(dir.path())
+        .expect("listed")
+        .filter_map(|e| Some(e.ok()?.file_name().to_string_lossy().into_owned()))
+        .collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    assert!(std::fs::metadata(&path).expect("there").len() < 1024 * 1024);
+}

@@ -1,0 +1,510 @@
+//! Seats, levels and queues.
+//!
+//! One lock holds all of it: its sections are short, and lending goes across levels.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use meta::Status;
+use parking_lot::Mutex;
+use rt::sync::oneshot;
+use rt::time::{Instant, Timestamp};
+use sha2::{Digest, Sha256};
+use telemetry::metrics::{CounterVec, GaugeVec, HistogramVec};
+
+use super::config::{LevelConfig, Queuing};
+
+/// What a dump shows of a request.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Details {
+    pub user: String,
+    pub verb: &'static str,
+    pub path: String,
+    pub namespace: String,
+    pub name: String,
+    pub group: String,
+    pub version: String,
+    pub resource: String,
+    pub subresource: String,
+}
+
+/// A request that wants seats.
+#[derive(Debug, Clone)]
+pub(super) struct Arrival {
+    pub schema: String,
+    pub distinguisher: String,
+    pub seats: u32,
+    pub details: Details,
+}
+
+/// A request in a queue.
+pub(super) struct Waiting {
+    pub id: u64,
+    pub arrival: Arc<Arrival>,
+    pub arrived: Timestamp,
+    grant: Option<oneshot::Sender<()>>,
+}
+
+/// One of a level's queues.
+#[derive(Default)]
+pub(super) struct Queue {
+    pub waiting: VecDeque<Waiting>,
+    pub executing: u32,
+    pub seats: u32,
+    /// Virtual time at which its next request begins: what it has had.
+    pub start: f64,
+}
+
+/// Numbers for dumps.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Counts {
+    pub dispatched: u64,
+    pub rejected: u64,
+    pub timed_out: u64,
+    pub cancelled: u64,
+}
+
+/// A request that runs, for dumps.
+pub(super) struct Running {
+    pub queue: Option<usize>,
+    pub arrival: Arc<Arrival>,
+    pub arrived: Timestamp,
+    pub started: Timestamp,
+}
+
+/// A priority level.
+pub(super) struct Level {
+    pub config: LevelConfig,
+    pub quiescing: bool,
+    nominal: u32,
+    /// Seats that are never lent.
+    min: u32,
+    max: u32,
+    pub in_use: u32,
+    pub waiting: u32,
+    pub queues: Vec<Queue>,
+    pub running: BTreeMap<u64, Running>,
+    pub counts: Counts,
+    now: f64,
+}
+
+impl Level {
+    fn new(config: LevelConfig) -> Self {
+        Self {
+            config,
+            quiescing: false,
+            nominal: 0,
+            min: 0,
+            max: 0,
+            in_use: 0,
+            waiting: 0,
+            queues: Vec::new(),
+            running: BTreeMap::new(),
+            counts: Counts::default(),
+            now: 0.0,
+        }
+    }
+
+    pub fn idle(&self) -> bool {
+        self.waiting == 0 && self.running.is_empty()
+    }
+
+    fn beyond_min(&self) -> u32 {
+        self.in_use.saturating_sub(self.min)
+    }
+
+    /// The queue whose turn it is.
+    fn next_queue(&self) -> Option<usize> {
+        let busy = self.queues.iter().enumerate().filter(|(_, q)| !q.waiting.is_empty());
+        busy.min_by(|(_, a), (_, b)| a.start.total_cmp(&b.start)).map(|(i, _)| i)
+    }
+
+    /// Sets the queues up; a change waits until nobody does.
+    fn resize(&mut self) {
+        let Queuing::Queue { queues, .. } = self.config.queuing else { return };
+        if self.queues.len() < queues || self.idle() {
+            self.queues.resize_with(queues, Queue::default);
+        }
+    }
+
+    /// The shortest queue of the flow's hand.
+    fn deal(&self, schema: &str, distinguisher: &str) -> usize {
+        let Queuing::Queue { hand, .. } = self.config.queuing else { return 0 };
+        let digest = Sha256::digest(format!("{schema}\0{distinguisher}"));
+        let mut hash = digest.iter().take(8).fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
+        let mut dealt: Vec<usize> = Vec::with_capacity(hand);
+        for i in 0..hand {
+            let left = (self.queues.len() - i) as u64;
+            let mut card = usize::try_from(hash % left).unwrap_or(0);
+            hash /= left;
+            // The card-th of those that were not dealt yet.
+            let mut sorted = dealt.clone();
+            sorted.sort_unstable();
+            for seen in sorted {
+                if card >= seen {
+                    card += 1;
+                }
+            }
+            dealt.push(card);
+        }
+        let load = |i: &usize| -> u32 {
+            let queue = &self.queues[*i];
+            queue.waiting.iter().map(|w| w.arrival.seats).sum::<u32>() + queue.seats
+        };
+        dealt.into_iter().min_by_key(load).unwrap_or(0)
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Levels {
+    pub by_name: BTreeMap<String, Level>,
+    waiting: u32,
+    last_id: u64,
+}
+
+/// The seats of the server.
+pub(super) struct Pool {
+    seats: u32,
+    pub levels: Mutex<Levels>,
+    metrics: FlowMetrics,
+}
+
+struct FlowMetrics {
+    dispatched: CounterVec,
+    rejected: CounterVec,
+    in_queue: GaugeVec,
+    executing: GaugeVec,
+    executing_seats: GaugeVec,
+    limits: [(GaugeVec, &'static str); 4],
+    wait: HistogramVec,
+    execution: HistogramVec,
+}
+
+const BUCKETS: [f64; 13] = [0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0];
+
+impl FlowMetrics {
+    fn new() -> Self {
+        use telemetry::metrics::{counter_vec, gauge_vec, histogram_vec};
+        const BOTH: [&str; 2] = ["priority_level", "flow_schema"];
+        let limit = |name, help| gauge_vec(name, help, &["priority_level"]);
+        Self {
+            dispatched: counter_vec(
+                "apiserver_flowcontrol_dispatched_requests_total",
+                "Number of requests executed by API Priority and Fairness subsystem",
+                &BOTH,
+            ),
+            rejected: counter_vec(
+                "apiserver_flowcontrol_rejected_requests_total",
+                "Number of requests rejected by API Priority and Fairness subsystem",
+                &["priority_level", "flow_schema", "reason"],
+            ),
+            in_queue: gauge_vec(
+                "apiserver_flowcontrol_current_inqueue_requests",
+                "Number of requests currently pending in queues of the API Priority and Fairness subsystem",
+                &BOTH,
+            ),
+            executing: gauge_vec(
+                "apiserver_flowcontrol_current_executing_requests",
+                "Number of requests in initial (for a WATCH) or any (for a non-WATCH) execution stage in the API Priority and \
+                 Fairness subsystem",
+                &BOTH,
+            ),
+            executing_seats: gauge_vec(
+                "apiserver_flowcontrol_current_executing_seats",
+                "Concurrency (number of seats) occupied by the currently executing requests in the API Priority and Fairness \
+                 subsystem",
+                &BOTH,
+            ),
+            limits: [
+                (
+                    limit(
+                        "apiserver_flowcontrol_nominal_limit_seats",
+                        "Nominal number of execution seats configured for each priority level",
+                    ),
+                    "nominal",
+                ),
+                (
+                    limit(
+                        "apiserver_flowcontrol_lower_limit_seats",
+                        "Configured lower bound on number of execution seats available to each priority level",
+                    ),
+                    "lower",
+                ),
+                (
+                    limit(
+                        "apiserver_flowcontrol_upper_limit_seats",
+                        "Configured upper bound on number of execution seats available to each priority level",
+                    ),
+                    "upper",
+                ),
+                (
+                    limit(
+                        "apiserver_flowcontrol_current_limit_seats",
+                        "current derived number of execution seats available to each priority level",
+                    ),
+                    "current",
+                ),
+            ],
+            wait: histogram_vec(
+                "apiserver_flowcontrol_request_wait_duration_seconds",
+                "Length of time a request spent waiting in its queue",
+                &["priority_level", "flow_schema", "execute"],
+                &BUCKETS,
+            ),
+            execution: histogram_vec(
+                "apiserver_flowcontrol_request_execution_seconds",
+                "Duration of initial stage (for a WATCH) or any (for a non-WATCH) stage of request execution in the API Priority \
+                 and Fairness subsystem",
+                &["priority_level", "flow_schema", "type"],
+                &BUCKETS,
+            ),
+        }
+    }
+}
+
+fn too_many() -> Status {
+    Status::too_many_requests("Too many requests, please try again later.", 1)
+}
+
+/// Seats in use; given back when dropped.
+pub(super) struct Ticket {
+    pool: Arc<Pool>,
+    level: String,
+    id: u64,
+    started: Instant,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.pool.release(&self.level, self.id, self.started);
+    }
+}
+
+/// A place in a queue; left when dropped before the grant was taken.
+struct Place {
+    pool: Arc<Pool>,
+    level: String,
+    id: u64,
+    done: bool,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.done && !self.pool.leave(&self.level, self.id, false) {
+            self.pool.release(&self.level, self.id, Instant::now());
+        }
+    }
+}
+
+impl Pool {
+    pub fn new(seats: u32) -> Self {
+        Self { seats, levels: Mutex::default(), metrics: FlowMetrics::new() }
+    }
+
+    /// Takes a new configuration. Levels that are gone stay until they are idle.
+    pub fn configure(&self, configs: &[LevelConfig]) {
+        let mut levels = self.levels.lock();
+        let total: u64 = configs.iter().map(|c| u64::from(c.shares)).sum::<u64>().max(1);
+        for (name, level) in &mut levels.by_name {
+            level.quiescing = !configs.iter().any(|c| c.name == *name);
+        }
+        for config in configs {
+            let share = |part: u64, of: u64, whole: u64| u32::try_from((part * of).div_ceil(whole)).unwrap_or(u32::MAX);
+            let nominal = share(u64::from(self.seats), u64::from(config.shares), total);
+            let percent = |p: u32| u32::try_from((u64::from(nominal) * u64::from(p) + 50) / 100).unwrap_or(u32::MAX);
+            let level = levels.by_name.entry(config.name.clone()).or_insert_with(|| Level::new(config.clone()));
+            level.config = config.clone();
+            level.nominal = nominal;
+            level.min = nominal.saturating_sub(percent(config.lendable_percent));
+            level.max = match config.borrowing_percent {
+                None => self.seats.max(nominal),
+                Some(p) => nominal.saturating_add(percent(p)),
+            };
+            level.resize();
+            for (gauge, which) in &self.metrics.limits {
+                let value = match *which {
+                    "lower" => level.min,
+                    "upper" => level.max,
+                    _ => nominal,
+                };
+                gauge.with(&[&config.name]).set(value.into());
+            }
+        }
+        levels.by_name.retain(|_, level| !(level.quiescing && level.idle()));
+        self.dispatch(&mut levels);
+    }
+
+    pub fn uid(&self, level: &str) -> String {
+        self.levels.lock().by_name.get(level).map(|l| l.config.uid.clone()).unwrap_or_default()
+    }
+
+    /// Gets seats, after a wait where the level queues.
+    pub async fn admit(self: &Arc<Self>, name: &str, arrival: Arrival, patience: Duration) -> Result<Ticket, Status> {
+        let (arrival, asked) = (Arc::new(arrival), Instant::now());
+        let schema = arrival.schema.clone();
+        let (id, granted) = {
+            let mut levels = self.levels.lock();
+            levels.last_id += 1;
+            let id = levels.last_id;
+            let free = levels.waiting == 0 && may_start(&levels, name, arrival.seats);
+            let Some(level) = levels.by_name.get_mut(name) else { return Err(too_many()) };
+            if level.config.exempt || free {
+                self.begin(level, id, None, arrival, rt::time::now());
+                (id, None)
+            } else {
+                let granted = self.enqueue(&mut levels, name, id, arrival)?;
+                self.dispatch(&mut levels);
+                (id, Some(granted))
+            }
+        };
+        if let Some(granted) = granted {
+            let mut place = Place { pool: self.clone(), level: name.to_owned(), id, done: false };
+            let outcome = rt::time::timeout(patience, granted).await;
+            let late = outcome.is_err() && self.leave(name, id, true);
+            place.done = true;
+            let waited = asked.elapsed().as_secs_f64();
+            let executes = if late { "false" } else { "true" };
+            self.metrics.wait.with(&[name, &schema, executes]).observe(waited);
+            if late {
+                self.metrics.rejected.with(&[name, &schema, "time-out"]).add(1);
+                return Err(too_many());
+            }
+        }
+        Ok(Ticket { pool: self.clone(), level: name.to_owned(), id, started: Instant::now() })
+    }
+
+    fn enqueue(
+        &self,
+        levels: &mut Levels,
+        name: &str,
+        id: u64,
+        arrival: Arc<Arrival>,
+    ) -> Result<oneshot::Receiver<()>, Status> {
+        let schema = arrival.schema.clone();
+        let Some(level) = levels.by_name.get_mut(name) else { return Err(too_many()) };
+        let refuse = |level: &mut Level, reason: &str| {
+            level.counts.rejected += 1;
+            self.metrics.rejected.with(&[name, &schema, reason]).add(1);
+            too_many()
+        };
+        let Queuing::Queue { length, .. } = level.config.queuing else {
+            return Err(refuse(level, "concurrency-limit"));
+        };
+        let index = level.deal(&arrival.schema, &arrival.distinguisher);
+        let now = level.now;
+        let queue = &mut level.queues[index];
+        if queue.waiting.len() >= length {
+            return Err(refuse(level, "queue-full"));
+        }
+        if queue.waiting.is_empty() {
+            queue.start = queue.start.max(now);
+        }
+        let (grant, granted) = oneshot::channel();
+        queue.waiting.push_back(Waiting { id, arrival, arrived: rt::time::now(), grant: Some(grant) });
+        level.waiting += 1;
+        levels.waiting += 1;
+        self.metrics.in_queue.with(&[name, &schema]).add(1);
+        Ok(granted)
+    }
+
+    /// Lets waiting requests begin as long as there are seats for one of them.
+    fn dispatch(&self, levels: &mut Levels) {
+        while levels.waiting > 0 {
+            let ready = levels.by_name.iter().filter_map(|(name, level)| {
+                let index = level.next_queue()?;
+                let seats = level.queues[index].waiting.front()?.arrival.seats;
+                let load = f64::from(level.in_use) / f64::from(level.nominal.max(1));
+                may_start(levels, name, seats).then(|| (load, name.clone(), index))
+            });
+            let Some((_, name, index)) = ready.min_by(|a, b| a.0.total_cmp(&b.0)) else { return };
+            let Some(level) = levels.by_name.get_mut(&name) else { return };
+            let Some(mut next) = level.queues[index].waiting.pop_front() else { return };
+            let queue = &mut level.queues[index];
+            level.now = level.now.max(queue.start);
+            queue.start += f64::from(next.arrival.seats);
+            level.waiting -= 1;
+            self.metrics.in_queue.with(&[&name, &next.arrival.schema]).add(-1);
+            self.begin(level, next.id, Some(index), next.arrival, next.arrived);
+            levels.waiting -= 1;
+            // One that has gone away gives its seats back when its place is dropped.
+            if let Some(grant) = next.grant.take() {
+                let _ = grant.send(());
+            }
+        }
+    }
+
+    fn begin(&self, level: &mut Level, id: u64, queue: Option<usize>, arrival: Arc<Arrival>, arrived: Timestamp) {
+        let labels = [level.config.name.as_str(), arrival.schema.as_str()];
+        self.metrics.dispatched.with(&labels).add(1);
+        self.metrics.executing.with(&labels).add(1);
+        self.metrics.executing_seats.with(&labels).add(arrival.seats.into());
+        level.in_use += arrival.seats;
+        level.counts.dispatched += 1;
+        if let Some(queue) = queue.and_then(|i| level.queues.get_mut(i)) {
+            queue.executing += 1;
+            queue.seats += arrival.seats;
+        }
+        level.running.insert(id, Running { queue, arrival, arrived, started: rt::time::now() });
+    }
+
+    /// Takes a request out of its queue; false when it is not in one.
+    fn leave(&self, name: &str, id: u64, late: bool) -> bool {
+        let mut levels = self.levels.lock();
+        let Some(level) = levels.by_name.get_mut(name) else { return false };
+        for queue in &mut level.queues {
+            let Some(at) = queue.waiting.iter().position(|w| w.id == id) else { continue };
+            if let Some(gone) = queue.waiting.remove(at) {
+                self.metrics.in_queue.with(&[name, &gone.arrival.schema]).add(-1);
+            }
+            level.waiting -= 1;
+            if late {
+                level.counts.timed_out += 1;
+            } else {
+                level.counts.cancelled += 1;
+            }
+            levels.waiting -= 1;
+            return true;
+        }
+        false
+    }
+
+    fn release(&self, name: &str, id: u64, started: Instant) {
+        let mut levels = self.levels.lock();
+        let Some(level) = levels.by_name.get_mut(name) else { return };
+        let Some(gone) = level.running.remove(&id) else { return };
+        let seats = gone.arrival.seats;
+        level.in_use -= seats;
+        if let Some(queue) = gone.queue.and_then(|i| level.queues.get_mut(i)) {
+            queue.executing = queue.executing.saturating_sub(1);
+            queue.seats = queue.seats.saturating_sub(seats);
+        }
+        let drop = level.quiescing && level.idle();
+        let labels = [name, gone.arrival.schema.as_str()];
+        self.metrics.executing.with(&labels).add(-1);
+        self.metrics.executing_seats.with(&labels).add(-i64::from(seats));
+        let kind = if gone.arrival.details.verb == "watch" { "watch" } else { "regular" };
+        self.metrics.execution.with(&[labels[0], labels[1], kind]).observe(started.elapsed().as_secs_f64());
+        if drop {
+            levels.by_name.remove(name);
+        }
+        self.dispatch(&mut levels);
+    }
+}
+
+/// Whether a level may begin a request: within what it never lends, or with seats of the common pool, within its limit. A request wider
+/// than that begins when its level is idle.
+fn may_start(levels: &Levels, name: &str, seats: u32) -> bool {
+    let Some(level) = levels.by_name.get(name) else { return false };
+    let wanted = level.in_use + seats;
+    if wanted <= level.min || level.in_use == 0 {
+        return true;
+    }
+    if wanted > level.max {
+        return false;
+    }
+    let limited = || levels.by_name.values().filter(|l| !l.config.exempt);
+    let common: u32 = limited().map(|l| l.nominal - l.min).sum();
+    let drawn: u32 = limited().map(Level::beyond_min).sum();
+    drawn + (wanted - level.in_use.max(level.min)) <= common
+}
