@@ -41,6 +41,7 @@ mod value;
 pub use env::{Env, Program};
 pub use error::{Error, Issue, Issues};
 pub use eval::{Activation, Meter};
+pub use lib_regex::from_re2;
 pub use types::Type;
 pub use value::{Key, List, Map, Shape, Text, Value, equal, from_json};
 

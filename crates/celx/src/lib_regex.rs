@@ -15,6 +15,78 @@ const LARGEST: usize = 1 << 20;
 
 static COMPILED: LazyLock<Mutex<HashMap<String, Arc<Regex>>>> = LazyLock::new(Mutex::default);
 
+/// A pattern of RE2, which upstream has, in the words of crate `regex`: classes such as `\\d` mean ASCII there, and within
+/// brackets neither a bracket nor `&&` means anything.
+pub fn from_re2(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 8);
+    let mut chars = text.chars().peekable();
+    let mut class = false;
+    while let Some(c) = chars.next() {
+        match (class, c) {
+            (_, '\\') => match chars.next() {
+                Some('d') => out.push_str("[0-9]"),
+                Some('D') => out.push_str("[^0-9]"),
+                Some('w') => out.push_str("[0-9A-Za-z_]"),
+                Some('W') => out.push_str("[^0-9A-Za-z_]"),
+                Some('s') => out.push_str("[\\t\\n\\x0c\\r ]"),
+                Some('S') => out.push_str("[^\\t\\n\\x0c\\r ]"),
+                Some('b') if !class => out.push_str("(?-u:\\b)"),
+                Some('Q') if !class => quote(&mut chars, &mut out),
+                Some(other) => {
+                    out.push('\\');
+                    out.push(other);
+                }
+                None => out.push('\\'),
+            },
+            (false, '[') => {
+                class = true;
+                out.push('[');
+                if chars.peek() == Some(&'^') {
+                    chars.next();
+                    out.push('^');
+                }
+                // A bracket that closes at once is one of the class's characters.
+                if chars.peek() == Some(&']') {
+                    chars.next();
+                    out.push_str("\\]");
+                }
+            }
+            (true, '[') if chars.peek() == Some(&':') => {
+                out.push('[');
+                for c in chars.by_ref() {
+                    out.push(c);
+                    if c == ']' {
+                        break;
+                    }
+                }
+            }
+            (true, ']') => {
+                class = false;
+                out.push(']');
+            }
+            (true, '[' | '&' | '~') => {
+                out.push('\\');
+                out.push(c);
+            }
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+/// Literal text up to `\\E`.
+fn quote(chars: &mut std::iter::Peekable<std::str::Chars<'_>>, out: &mut String) {
+    let mut text = String::new();
+    while let Some(c) = chars.next() {
+        if c == '\\' && chars.peek() == Some(&'E') {
+            chars.next();
+            break;
+        }
+        text.push(c);
+    }
+    out.push_str(&regex::escape(&text));
+}
+
 /// A compiled pattern; patterns are mostly literals, so they are kept.
 ///
 /// # Errors
@@ -24,7 +96,7 @@ pub fn pattern(text: &str) -> Result<Arc<Regex>, Error> {
     if let Some(found) = all.get(text) {
         return Ok(found.clone());
     }
-    let made = RegexBuilder::new(text).size_limit(LARGEST).build();
+    let made = RegexBuilder::new(&from_re2(text)).size_limit(LARGEST).build();
     let made = Arc::new(made.map_err(|_| Error::eval(format!("error parsing regexp: {text}")))?);
     if all.len() >= KEPT {
         all.clear();

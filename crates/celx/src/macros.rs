@@ -27,7 +27,7 @@ fn fold_kind(name: &str, count: usize) -> Option<(FoldKind, usize)> {
         ("exists", 3) => (FoldKind::Exists, 1),
         ("exists", 4) => (FoldKind::Exists, 2),
         ("exists_one" | "existsOne", 3) => (FoldKind::ExistsOne, 1),
-        ("existsOne", 4) => (FoldKind::ExistsOne, 2),
+        ("exists_one" | "existsOne", 4) => (FoldKind::ExistsOne, 2),
         ("sortBy", 3) => (FoldKind::SortBy, 1),
         ("map", 3 | 4) => (FoldKind::Map, 1),
         ("filter", 3) => (FoldKind::Filter, 1),

@@ -153,6 +153,10 @@ const TRUE: &[&str] = &[
     "sets.equivalent([1, 1], [1])",
     "!sets.intersects([1], [2])",
     // Libraries.
+    r"!'٣'.matches('^\\d$') && '3'.matches(r'^\d$')",
+    r"'a[b'.matches(r'^[a-z[]+$')",
+    r"'a.b'.matches(r'^\Qa.b\E$')",
+    r"'a&&b'.matches(r'^[a-b&&]+$') && ' '.matches(r'[[:space:]]') && ']'.matches(r'^[]]$')",
     "'abc 123'.find('[0-9]+') == '123'",
     "'1 2 3'.findAll('[0-9]') == ['1', '2', '3']",
     "'1 2 3'.findAll('[0-9]', 2).size() == 2",

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use celx::admission::{NAMESPACE, REQUEST, slot};
 use celx::authz::{Node, Question};
 use celx::types::DYN;
-use celx::{Activation, CALL_LIMIT, Error, Map, Meter, Program, Shape, Value, from_json};
+use celx::{Activation, CALL_LIMIT, Error, Map, Meter, Program, Shape, TOTAL_LIMIT, Value, from_json};
 use meta::Object;
 use serde_json::Value as Json;
 
@@ -151,6 +151,10 @@ impl<'a> Activation<'a> for Scope<'a> {
                 let mut meter = Meter::new(CALL_LIMIT);
                 let result = program.eval(self, &mut meter);
                 self.extra.set(self.extra.get().saturating_add(meter.used));
+                // A chain of variables must not be worked off when the budget is long spent.
+                if self.extra.get() > TOTAL_LIMIT {
+                    return Err(Error::CostExceeded);
+                }
                 match result {
                     Err(Error::Pending(question)) => return Err(Error::Pending(question)),
                     Err(error) => Err(Error::eval(format!("composited variable {name:?} fails to evaluate: {error}"))),

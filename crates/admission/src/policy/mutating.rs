@@ -1,5 +1,6 @@
 //! The plugin MutatingAdmissionPolicy.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use super::source::Source;
 use crate::plugin::{Plugin, Request};
 use crate::webhook::Part;
 use crate::webhook::mutating::taken;
-use crate::webhook::review::converted;
+use crate::webhook::review::seen;
 
 pub(super) struct Mutating {
     source: Source,
@@ -79,6 +80,15 @@ fn refusal(request: &Request<'_>, object: &Object, wrong: &[Misconfigured]) -> S
     status
 }
 
+/// One policy with one binding and parameter.
+struct Run<'a> {
+    request: &'a Request<'a>,
+    hit: &'a Hit,
+    params: Option<&'a Object>,
+    namespace: Option<&'a Object>,
+    old: Option<Cow<'a, Object>>,
+}
+
 /// Runs the mutations of one policy with one binding and parameter.
 async fn run(
     request: &Request<'_>,
@@ -91,10 +101,9 @@ async fn run(
     let policy = &*hit.policy;
     let fail =
         |message: String| Misconfigured { policy: hit.policy.clone(), binding: Some(hit.binding.clone()), message };
-    let old = converted(request, request.old, &hit.invocation.kind)?;
-    let seen = converted(request, Some(object), &hit.invocation.kind)?;
-    let subject = Subject { invocation: &hit.invocation, object: seen.as_ref(), old: old.as_ref(), namespace: None };
-    match policy.conditions.hold(request, &subject, params).await {
+    let old = seen(request, request.old, &hit.invocation.kind)?;
+    let run = Run { request, hit, params, namespace, old };
+    match run.is_concerned(object).await? {
         Ok(true) => {}
         Ok(false) => return Ok(()),
         Err(failure) => {
@@ -109,17 +118,7 @@ async fn run(
     }
     let mut changed = false;
     for mutation in &policy.mutations {
-        let Some(seen) = converted(request, Some(object), &hit.invocation.kind)? else { continue };
-        let subject = Subject { invocation: &hit.invocation, object: Some(&seen), old: old.as_ref(), namespace };
-        let mut answers = Known::default();
-        let outcome =
-            answers.resolve(request, |answers| evaluate(policy, mutation, request, &subject, params, answers));
-        let outcome = outcome.await.and_then(|outcome| outcome);
-        let patched = outcome.and_then(|output| match mutation.apply {
-            true => apply::configuration(request, &seen, output),
-            false => apply::json_patch(&seen, &output),
-        });
-        match patched {
+        match run.patched(object, mutation).await? {
             Ok(tree) => {
                 let new = taken(request, tree, object)?;
                 changed |= new != *object;
@@ -130,6 +129,42 @@ async fn run(
     }
     request.round.called(Part::Policies, &key, changed, policy.reinvoke);
     Ok(())
+}
+
+impl Run<'_> {
+    /// Whether the match conditions hold.
+    async fn is_concerned(&self, object: &Object) -> Result<Result<bool, String>, Status> {
+        let current = seen(self.request, Some(object), &self.hit.invocation.kind)?;
+        let subject = Subject {
+            invocation: &self.hit.invocation,
+            object: current.as_deref(),
+            old: self.old.as_deref(),
+            namespace: None,
+        };
+        Ok(self.hit.policy.conditions.hold(self.request, &subject, self.params).await)
+    }
+
+    /// The object after one mutation, in the version that the policy sees.
+    async fn patched(&self, object: &Object, mutation: &Mutation) -> Result<Result<Json, String>, Status> {
+        let (policy, request) = (&*self.hit.policy, self.request);
+        let current = seen(request, Some(object), &self.hit.invocation.kind)?;
+        let Some(current) = current.as_deref() else { return Ok(Err("there is no object".into())) };
+        let subject = Subject {
+            invocation: &self.hit.invocation,
+            object: Some(current),
+            old: self.old.as_deref(),
+            namespace: self.namespace,
+        };
+        let mut answers = Known::default();
+        let outcome = answers
+            .resolve(request, |answers| evaluate(policy, mutation, request, &subject, self.params, answers))
+            .await
+            .and_then(|outcome| outcome);
+        Ok(outcome.and_then(|output| match mutation.apply {
+            true => apply::configuration(request, current, output),
+            false => apply::json_patch(current, &output),
+        }))
+    }
 }
 
 /// What a mutation evaluates to, as JSON; or why it failed.

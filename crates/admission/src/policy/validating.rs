@@ -15,7 +15,7 @@ use super::evaluate::{OUT_OF_BUDGET, Scope, Stop, Subject};
 use super::select::{Hit, is_exempt, namespace, select};
 use super::source::Source;
 use crate::plugin::{Plugin, Request};
-use crate::webhook::review::converted;
+use crate::webhook::review::seen;
 
 /// Longest message that an expression may make, upstream's number.
 const LONGEST_MESSAGE: usize = 5 * 1024;
@@ -121,9 +121,9 @@ async fn decide(
     namespace: Option<&Object>,
 ) -> Result<Vec<Denial>, Status> {
     let policy = &*hit.policy;
-    let seen = converted(request, object, &hit.invocation.kind)?;
-    let old = converted(request, request.old, &hit.invocation.kind)?;
-    let subject = Subject { invocation: &hit.invocation, object: seen.as_ref(), old: old.as_ref(), namespace };
+    let current = seen(request, object, &hit.invocation.kind)?;
+    let old = seen(request, request.old, &hit.invocation.kind)?;
+    let subject = Subject { invocation: &hit.invocation, object: current.as_deref(), old: old.as_deref(), namespace };
     let mut denials = Vec::new();
     for params in &hit.params {
         let params = params.as_deref();

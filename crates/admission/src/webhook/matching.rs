@@ -6,7 +6,7 @@ use registry::Operation;
 use serde_json::Value;
 
 use super::config::{Hook, Rule};
-use super::review::converted;
+use super::review::seen;
 use crate::plugin::{Request, core};
 use crate::policy::Subject;
 
@@ -188,9 +188,10 @@ pub(super) async fn should_call(
     if hook.conditions.is_empty() {
         return Ok(Some(invocation));
     }
-    let seen = converted(request, object, &invocation.kind)?;
-    let old = converted(request, request.old, &invocation.kind)?;
-    let subject = Subject { invocation: &invocation, object: seen.as_ref(), old: old.as_ref(), namespace: None };
+    let current = seen(request, object, &invocation.kind)?;
+    let old = seen(request, request.old, &invocation.kind)?;
+    let (current, old) = (current.as_deref(), old.as_deref());
+    let subject = Subject { invocation: &invocation, object: current, old, namespace: None };
     match hook.conditions.hold(request, &subject, None).await {
         Ok(true) => Ok(Some(invocation)),
         Ok(false) => Ok(None),

@@ -1,5 +1,7 @@
 //! AdmissionReview: the question, and what may be made of the answer.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use meta::{GroupVersionKind, GroupVersionResource, Object, Status};
@@ -36,6 +38,21 @@ fn resource_of(resource: &GroupVersionResource) -> Value {
 /// An object as JSON, `null` when there is none.
 fn tree(object: Option<Object>) -> Value {
     object.map_or(Value::Null, |o| Value::Object(o.body))
+}
+
+/// An object as a webhook or policy wants to see it, without a copy when it is in that version already.
+///
+/// # Errors
+/// The conversion failed.
+pub(crate) fn seen<'o>(
+    request: &Request<'_>,
+    object: Option<&'o Object>,
+    kind: &GroupVersionKind,
+) -> Result<Option<Cow<'o, Object>>, Status> {
+    match object {
+        Some(object) if object.kind() != kind.kind || object.gvk() == *kind => Ok(Some(Cow::Borrowed(object))),
+        object => Ok(converted(request, object, kind)?.map(Cow::Owned)),
+    }
 }
 
 /// Converts an object to the kind that a webhook wants; objects of other kinds (options of a connection) stay.

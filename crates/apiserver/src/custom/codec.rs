@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::columns::{self, PrinterColumn};
 use super::convert::Converter;
 use super::prune;
+use super::rules::Rules;
 use super::strategy::{Main, StatusPart};
 use super::validate::Patterns;
 
@@ -18,6 +19,7 @@ pub(super) struct Version {
     pub served: bool,
     pub storage: bool,
     pub schema: Option<Arc<Value>>,
+    pub rules: Option<Rules>,
     pub status: bool,
     pub scale: Option<ScalePaths>,
     pub columns: Vec<PrinterColumn>,
@@ -52,6 +54,7 @@ fn version(value: &Value) -> Version {
         served: flag("served"),
         storage: flag("storage"),
         schema: value.pointer("/schema/openAPIV3Schema").filter(|s| s.is_object()).cloned().map(Arc::new),
+        rules: value.pointer("/schema/openAPIV3Schema").and_then(|schema| Rules::compile(schema, true)),
         status: value.pointer("/subresources/status").is_some_and(Value::is_object),
         scale,
         columns: columns::of_version(value),

@@ -6,6 +6,7 @@ mod controller;
 mod convert;
 mod jsonpath;
 mod prune;
+mod rules;
 mod strategy;
 mod validate;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use meta::field::Error;
+use meta::field::{Error, ErrorType, Path};
 use meta::{Object, field};
 use registry::{Column, Ctx, SelectableField, Strategy};
 use serde_json::Value;
@@ -17,12 +17,28 @@ pub(super) struct Main(pub Arc<Definition>);
 /// The status subresource.
 pub(super) struct StatusPart(pub Arc<Definition>);
 
-fn validate(definition: &Definition, object: &Object) -> Vec<Error> {
+/// Checks by schema, then by rules; rules are not run on a value of a shape that they do not expect.
+fn validate(definition: &Definition, object: &Object, old: Option<&Object>) -> Vec<Error> {
     let Some(version) = definition.version(&object.gvk().version) else { return Vec::new() };
     let Some(schema) = &version.schema else { return Vec::new() };
+    let tree = Value::Object(object.body.clone());
     let mut validator = Validator { patterns: &definition.patterns, errors: Vec::new() };
-    validator.check(&Value::Object(object.body.clone()), schema, "", true);
-    validator.errors
+    validator.check(&tree, schema, "", true);
+    let mut errors = validator.errors;
+    let Some(rules) = &version.rules else { return errors };
+    let blocking = |error: &Error| {
+        matches!(error.kind, ErrorType::Required | ErrorType::TooLong | ErrorType::TooMany | ErrorType::TypeInvalid)
+            || error.detail.contains(" must be of type ")
+    };
+    if errors.iter().any(blocking) {
+        let why = "some validation rules were not checked because the object was invalid; correct the existing errors \
+                   to complete validation";
+        errors.push(Error::invalid(&Path::default(), Value::Null, why));
+        return errors;
+    }
+    let old = old.map(|old| Value::Object(old.body.clone()));
+    errors.extend(rules.check(&tree, old.as_ref()));
+    errors
 }
 
 impl Strategy for Main {
@@ -33,7 +49,7 @@ impl Strategy for Main {
     }
 
     fn validate(&self, _cx: &Ctx, object: &Object) -> Vec<field::Error> {
-        validate(&self.0, object)
+        validate(&self.0, object, None)
     }
 
     fn allow_unconditional_update(&self) -> bool {
@@ -49,8 +65,8 @@ impl Strategy for Main {
         }
     }
 
-    fn validate_update(&self, _cx: &Ctx, object: &Object, _old: &Object) -> Vec<field::Error> {
-        validate(&self.0, object)
+    fn validate_update(&self, _cx: &Ctx, object: &Object, old: &Object) -> Vec<field::Error> {
+        validate(&self.0, object, Some(old))
     }
 
     fn has_generation(&self) -> bool {
@@ -108,8 +124,8 @@ impl Strategy for StatusPart {
         *object = fresh;
     }
 
-    fn validate_update(&self, _cx: &Ctx, object: &Object, _old: &Object) -> Vec<field::Error> {
-        validate(&self.0, object)
+    fn validate_update(&self, _cx: &Ctx, object: &Object, old: &Object) -> Vec<field::Error> {
+        validate(&self.0, object, Some(old))
     }
 
     fn reset_fields(&self) -> &'static [&'static [&'static str]] {

@@ -15,7 +15,7 @@ pub(super) struct Patterns(Mutex<HashMap<String, Option<Arc<Regex>>>>);
 impl Patterns {
     fn get(&self, pattern: &str) -> Option<Arc<Regex>> {
         let mut all = self.0.lock();
-        all.entry(pattern.to_owned()).or_insert_with(|| Regex::new(pattern).ok().map(Arc::new)).clone()
+        all.entry(pattern.to_owned()).or_insert_with(|| Regex::new(&celx::from_re2(pattern)).ok().map(Arc::new)).clone()
     }
 }
 
