@@ -4,9 +4,10 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use meta::selector::{FieldSelector, LabelSelector};
-use meta::{Object, Status};
+use meta::{GroupVersionKind, Object, Status};
 use serde_json::Value;
 
+use crate::listing::ListOptions;
 use crate::row::{KindRow, StoredMedia};
 use crate::scan;
 use crate::strategy::FieldSource;
@@ -76,6 +77,36 @@ impl Entry {
     /// Whether both selectors match.
     pub fn matches(&self, row: &KindRow, labels: &LabelSelector, fields: &FieldSelector) -> bool {
         self.matches_fields(row, fields) && self.matches_labels(labels)
+    }
+
+    /// As [`Entry::matches`] for what a list or watch asks for, the version of its fields included. May call a conversion
+    /// webhook.
+    pub fn matches_all(&self, row: &KindRow, options: &ListOptions) -> bool {
+        let Some(at) = &options.fields_at else { return self.matches(row, &options.labels, &options.fields) };
+        self.matches_labels(&options.labels) && self.matches_fields_at(row, &options.fields, at)
+    }
+
+    fn matches_fields_at(&self, row: &KindRow, selector: &FieldSelector, at: &GroupVersionKind) -> bool {
+        let converted = decode(row, &self.raw).and_then(|mut object| {
+            row.convert_to(&mut object, at)?;
+            Ok(object)
+        });
+        let object = match converted {
+            Ok(object) => object,
+            Err(error) => {
+                tracing::warn!(resource = %row.plural, error = %error, "cannot convert an object to select it");
+                return false;
+            }
+        };
+        let (namespace, name) = self.identity(row);
+        selector.matches_with(|field| match field {
+            "metadata.name" => Some(Cow::Borrowed(name)),
+            "metadata.namespace" => Some(Cow::Borrowed(namespace)),
+            _ => {
+                let known = row.strategy.selectable_fields().iter().find(|f| f.name == field)?;
+                Some(Cow::Owned(known.value(&object)))
+            }
+        })
     }
 
     fn matches_fields(&self, row: &KindRow, selector: &FieldSelector) -> bool {

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use meta::selector::{FieldSelector, LabelSelector};
-use meta::{Status, field};
+use meta::{GroupVersionKind, Status, field};
 use serde::{Deserialize, Serialize};
 
 /// `resourceVersionMatch`.
@@ -27,6 +27,8 @@ pub struct ListOptions {
     pub labels: LabelSelector,
     /// Field selector.
     pub fields: FieldSelector,
+    /// The version in whose form fields are looked at, for custom resources of several versions: their fields differ.
+    pub fields_at: Option<GroupVersionKind>,
     /// `resourceVersion`: `None` when unset.
     pub resource_version: Option<i64>,
     /// `resourceVersionMatch`.

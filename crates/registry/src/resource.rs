@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use meta::selector::FieldSelector;
 use meta::{Object, Status};
 use rt::Shutdown;
 use store::{KeyRange, RangeRequest, Store};
@@ -173,6 +174,18 @@ impl Resource {
     /// # Errors
     /// 410 below a compaction, 504 above the current revision, 400 for a bad token, or the store failed.
     pub async fn list(&self, options: &ListOptions) -> Result<Listed, Status> {
+        if options.fields_at.is_none() {
+            return self.list_stored(options).await;
+        }
+        // Conversion may ask a webhook, which no lock of the cache may wait for: so afterwards. A page may be short.
+        let plain = ListOptions { fields: FieldSelector::default(), fields_at: None, ..options.clone() };
+        let mut listed = self.list_stored(&plain).await?;
+        listed.entries.retain(|entry| entry.matches_all(&self.row, options));
+        listed.remaining = None;
+        Ok(listed)
+    }
+
+    async fn list_stored(&self, options: &ListOptions) -> Result<Listed, Status> {
         let prefix = self.list_prefix(&options.namespace);
         let mut start = prefix.clone();
         let mut exact = None;

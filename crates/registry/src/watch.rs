@@ -134,8 +134,7 @@ impl Watch {
     }
 
     fn keep(&self, entry: &Entry) -> bool {
-        entry.key.starts_with(self.prefix.as_bytes())
-            && entry.matches(&self.resource.row, &self.options.labels, &self.options.fields)
+        entry.key.starts_with(self.prefix.as_bytes()) && entry.matches_all(&self.resource.row, &self.options)
     }
 
     fn show(&self, event: Arc<CacheEvent>) -> Option<WatchItem> {

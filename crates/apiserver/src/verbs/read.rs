@@ -46,10 +46,14 @@ pub(crate) fn list_options(call: &Call, target: &Target) -> Result<ListOptions, 
         "NotOlderThan" => VersionMatch::NotOlderThan,
         _ => VersionMatch::Unset,
     };
+    let metadata = |field: &str| field.starts_with("metadata.");
+    let several = target.row().custom.is_some() && target.row().versions.len() > 1;
+    let fields_at = (several && !fields.requirements.iter().all(|r| metadata(&r.field))).then(|| target.gvk.clone());
     Ok(ListOptions {
         namespace: target.namespace.clone(),
         labels,
         fields,
+        fields_at,
         resource_version: ListOptions::parse_version(query.get("resourceVersion"))?,
         version_match,
         limit: query.int("limit").and_then(|l| usize::try_from(l).ok()).unwrap_or(0),
