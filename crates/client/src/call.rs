@@ -8,17 +8,28 @@ use futures::future::BoxFuture;
 use http::{Method, StatusCode, header};
 use http_body_util::BodyExt;
 use meta::{GroupVersionResource, Object, Status};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::error::Error;
 use crate::list::{List, ListParams};
 use crate::transport::{Body, Transport, body};
-use crate::watch::{WatchParams, WatchStream};
+use crate::watch::{Decoder, WatchParams, WatchStream};
 
 /// Largest answer that is read whole, in bytes.
 const MAX_ANSWER: usize = 1 << 30;
 /// How long a call (not a watch) may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+const JSON: &str = "application/json";
+/// What typed calls ask for: custom kinds and some servers have no protobuf.
+pub(crate) const TYPED: &str = "application/vnd.kubernetes.protobuf, application/json";
+
+/// A whole answer.
+pub(crate) struct Answer {
+    pub(crate) bytes: Bytes,
+    /// Whether it is protobuf; JSON otherwise.
+    pub(crate) protobuf: bool,
+}
 
 /// A collection, and possibly an object and subresource in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,22 +176,24 @@ impl Client {
         content_type: Option<&'a str>,
         payload: Bytes,
     ) -> BoxFuture<'a, Result<Bytes, Error>> {
-        self.call_as(method, path_and_query, content_type, "application/json", payload)
+        let answer = self.send(method, path_and_query, content_type, JSON, payload);
+        Box::pin(async move { answer.await.map(|answer| answer.bytes) })
     }
 
-    fn call_as<'a>(
+    /// Sends a request and reads the whole answer in whichever encoding it comes.
+    pub(crate) fn send<'a>(
         &'a self,
         method: Method,
         path_and_query: &'a str,
         content_type: Option<&'a str>,
         accept: &'a str,
         payload: Bytes,
-    ) -> BoxFuture<'a, Result<Bytes, Error>> {
+    ) -> BoxFuture<'a, Result<Answer, Error>> {
         let exchange = async move {
             let answer = self.raw(method, path_and_query, content_type, accept, payload).await?;
-            let status = answer.status();
-            let bytes = read_all(answer.into_body()).await?;
-            if status.is_success() { Ok(bytes) } else { Err(failure(status, &bytes)) }
+            let (status, protobuf) = (answer.status(), is_protobuf(&answer));
+            let answer = Answer { bytes: read_all(answer.into_body()).await?, protobuf };
+            if status.is_success() { Ok(answer) } else { Err(failure(status, &answer)) }
         };
         // Boxed: one type for all callers keeps their futures small and quick to compile.
         Box::pin(async move {
@@ -190,10 +203,31 @@ impl Client {
         })
     }
 
-    async fn send_json(&self, method: Method, path: &str, value: &Value) -> Result<Object, Error> {
+    async fn send_json(&self, method: Method, path: &str, value: &(impl Serialize + Sync)) -> Result<Object, Error> {
         let payload = serde_json::to_vec(value).map_err(Error::Decode)?;
-        let bytes = self.call(method, path, Some("application/json"), payload.into()).await?;
+        let bytes = self.call(method, path, Some(JSON), payload.into()).await?;
         serde_json::from_slice(&bytes).map_err(Error::Decode)
+    }
+
+    /// Sends a tree; the answer is for a typed form.
+    pub(crate) async fn send_tree(&self, method: Method, path: &str, object: &Object) -> Result<Answer, Error> {
+        let payload = serde_json::to_vec(&object.body).map_err(Error::Decode)?;
+        self.send(method, path, Some(JSON), TYPED, payload.into()).await
+    }
+
+    /// Sends a patch; the answer is in one of the encodings that `accept` names.
+    pub(crate) async fn send_patch(
+        &self,
+        mut path: String,
+        kind: &PatchKind,
+        patch: &Value,
+        accept: &str,
+    ) -> Result<Answer, Error> {
+        if let PatchKind::Apply { manager, force } = kind {
+            path.push_str(&format!("?fieldManager={}&force={force}", encode(manager)));
+        }
+        let payload = serde_json::to_vec(patch).map_err(Error::Decode)?;
+        self.send(Method::PATCH, &path, Some(kind.media_type()), accept, payload.into()).await
     }
 
     /// Reads an object.
@@ -210,7 +244,7 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn create_object(&self, of: &Resource<'_>, object: &Object) -> Result<Object, Error> {
-        self.send_json(Method::POST, &of.path("", ""), &Value::Object(object.body.clone())).await
+        self.send_json(Method::POST, &of.path("", ""), &object.body).await
     }
 
     /// Posts to a subresource (`binding`, `eviction`, `token`).
@@ -233,7 +267,7 @@ impl Client {
     /// See [`Error`].
     pub async fn update_object(&self, of: &Resource<'_>, subresource: &str, object: &Object) -> Result<Object, Error> {
         let path = of.path(object.name(), subresource);
-        self.send_json(Method::PUT, &path, &Value::Object(object.body.clone())).await
+        self.send_json(Method::PUT, &path, &object.body).await
     }
 
     /// Patches an object, or one of its subresources.
@@ -248,13 +282,8 @@ impl Client {
         kind: &PatchKind,
         patch: &Value,
     ) -> Result<Object, Error> {
-        let mut path = of.path(name, subresource);
-        if let PatchKind::Apply { manager, force } = kind {
-            path.push_str(&format!("?fieldManager={}&force={force}", encode(manager)));
-        }
-        let payload = serde_json::to_vec(patch).map_err(Error::Decode)?;
-        let bytes = self.call(Method::PATCH, &path, Some(kind.media_type()), payload.into()).await?;
-        serde_json::from_slice(&bytes).map_err(Error::Decode)
+        let answer = self.send_patch(of.path(name, subresource), kind, patch, JSON).await?;
+        serde_json::from_slice(&answer.bytes).map_err(Error::Decode)
     }
 
     /// Deletes an object. The answer is the object as it now is (or was), or a status.
@@ -277,7 +306,7 @@ impl Client {
     ) -> Result<(), Error> {
         let path = format!("{}{}", of.path("", ""), params.query());
         let payload = serde_json::to_vec(&options.to_value()).map_err(Error::Decode)?;
-        self.call(Method::DELETE, &path, Some("application/json"), payload.into()).await.map(drop)
+        self.call(Method::DELETE, &path, Some(JSON), payload.into()).await.map(drop)
     }
 
     /// Lists objects as trees.
@@ -297,7 +326,7 @@ impl Client {
         T: serde::de::DeserializeOwned,
     {
         let path = format!("{}{}", of.path("", ""), params.query());
-        List::decode(&self.call_as(Method::GET, &path, None, params.accept(), Bytes::new()).await?)
+        List::decode(&self.send(Method::GET, &path, None, params.accept(), Bytes::new()).await?.bytes)
     }
 
     /// Watches objects; the items are decoded by the caller's type.
@@ -308,19 +337,29 @@ impl Client {
     where
         T: serde::de::DeserializeOwned,
     {
+        self.watch_as(of, params, params.accept(), Decoder::of_json()).await
+    }
+
+    pub(crate) async fn watch_as<T>(
+        &self,
+        of: &Resource<'_>,
+        params: &WatchParams,
+        accept: &str,
+        decoder: Decoder<T>,
+    ) -> Result<WatchStream<T>, Error> {
         let path = format!("{}{}", of.path("", ""), params.query());
-        let answer = self.raw(Method::GET, &path, None, params.accept(), Bytes::new()).await?;
-        let status = answer.status();
+        let answer = self.raw(Method::GET, &path, None, accept, Bytes::new()).await?;
+        let (status, protobuf) = (answer.status(), is_protobuf(&answer));
         if status.is_success() {
-            return Ok(WatchStream::new(answer.into_body()));
+            return Ok(WatchStream::new(answer.into_body(), protobuf, decoder));
         }
-        let bytes = read_all(answer.into_body()).await?;
-        Err(failure(status, &bytes))
+        let answer = Answer { bytes: read_all(answer.into_body()).await?, protobuf };
+        Err(failure(status, &answer))
     }
 }
 
 impl Resource<'_> {
-    fn path(&self, name: &str, subresource: &str) -> String {
+    pub(crate) fn path(&self, name: &str, subresource: &str) -> String {
         let mut path = self.gvr.path(self.namespace);
         for part in [name, subresource] {
             if !part.is_empty() {
@@ -359,10 +398,24 @@ async fn read_all(mut body: Body) -> Result<Bytes, Error> {
     Ok(whole.freeze())
 }
 
-fn failure(code: StatusCode, bytes: &[u8]) -> Error {
-    let status = serde_json::from_slice::<Status>(bytes).ok().filter(|s| s.status == "Failure");
+fn is_protobuf(answer: &http::Response<Body>) -> bool {
+    let kind = answer.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    kind.starts_with("application/vnd.kubernetes.protobuf")
+}
+
+/// A `Status` in either encoding.
+pub(crate) fn read_status(bytes: &[u8], protobuf: bool) -> Option<Status> {
+    if !protobuf {
+        return serde_json::from_slice(bytes).ok();
+    }
+    let tree = schema::codec::decode_protobuf(bytes).ok()?;
+    serde_json::from_value(Value::Object(tree.body)).ok()
+}
+
+fn failure(code: StatusCode, answer: &Answer) -> Error {
+    let status = read_status(&answer.bytes, answer.protobuf).filter(|s| s.status == "Failure");
     Error::from(status.unwrap_or_else(|| {
-        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(1024)]);
+        let text = String::from_utf8_lossy(&answer.bytes[..answer.bytes.len().min(1024)]);
         Status::failure(code.as_u16(), "", format!("the server answered {code}: {}", text.trim()))
     }))
 }

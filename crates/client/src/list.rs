@@ -1,9 +1,10 @@
 //! Lists.
 
+use api::Kind;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::call::encode;
+use crate::call::{Answer, encode};
 use crate::error::Error;
 
 /// What to list.
@@ -88,6 +89,23 @@ impl<T: DeserializeOwned> List<T> {
             items: wire.items.unwrap_or_default(),
             resource_version: wire.metadata.resource_version,
             continue_token: wire.metadata.r#continue,
+        })
+    }
+}
+
+impl<T: Kind> List<T> {
+    /// Decodes a list of a typed kind in either encoding.
+    pub(crate) fn typed(answer: &Answer) -> Result<Self, Error> {
+        if !answer.protobuf {
+            return Self::decode(&answer.bytes);
+        }
+        let wrong = |e| Error::Decode(serde::de::Error::custom(e));
+        let list = schema::codec::split_protobuf_list(&answer.bytes).map_err(wrong)?;
+        let items = list.items.iter().map(|item| T::decode_message(item).map_err(|e| Error::Decode(e.source)));
+        Ok(Self {
+            items: items.collect::<Result<_, _>>()?,
+            resource_version: list.meta.resource_version.to_string(),
+            continue_token: list.meta.continue_token,
         })
     }
 }

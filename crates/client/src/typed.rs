@@ -1,4 +1,5 @@
-//! Requests on typed kinds.
+//! Requests on typed kinds. Answers come as protobuf, straight from the server's stored bytes to the typed form, wherever
+//! the server has that.
 
 use api::Kind;
 use bytes::Bytes;
@@ -6,17 +7,18 @@ use http::Method;
 use meta::Object;
 use serde_json::Value;
 
-use crate::call::{Client, DeleteOptions, PatchKind, Resource};
+use crate::call::{Answer, Client, DeleteOptions, PatchKind, Resource, TYPED};
 use crate::error::Error;
 use crate::list::{List, ListParams};
-use crate::watch::{WatchParams, WatchStream};
+use crate::watch::{Decoder, WatchParams, WatchStream};
 
 fn scope(namespace: &str) -> Option<&str> {
     Some(namespace).filter(|ns| !ns.is_empty())
 }
 
-fn typed<T: Kind>(object: Object) -> Result<T, Error> {
-    api::from_object(object).map_err(|e| Error::Decode(e.source))
+fn typed<T: Kind>(answer: &Answer) -> Result<T, Error> {
+    let decoded = if answer.protobuf { T::decode(&answer.bytes, 0) } else { api::from_json(&answer.bytes) };
+    decoded.map_err(|e| Error::Decode(e.source))
 }
 
 fn tree<T: Kind>(object: &T) -> Result<Object, Error> {
@@ -30,20 +32,21 @@ impl Client {
     /// Reads an object.
     pub async fn get<T: Kind>(&self, namespace: &str, name: &str) -> Result<T, Error> {
         let of = T::gvr();
-        typed(self.get_object(&Resource { gvr: &of, namespace: scope(namespace) }, name).await?)
+        let path = Resource { gvr: &of, namespace: scope(namespace) }.path(name, "");
+        typed(&self.send(Method::GET, &path, None, TYPED, Bytes::new()).await?)
     }
 
     /// Lists objects.
     pub async fn list<T: Kind>(&self, namespace: &str, params: &ListParams) -> Result<List<T>, Error> {
         let path = format!("{}{}", T::gvr().path(scope(namespace)), params.query());
-        List::decode(&self.call(Method::GET, &path, None, Bytes::new()).await?)
+        List::typed(&self.send(Method::GET, &path, None, TYPED, Bytes::new()).await?)
     }
 
     /// Creates an object in the namespace it names.
     pub async fn create<T: Kind>(&self, object: &T) -> Result<T, Error> {
         let of = T::gvr();
-        let of = Resource { gvr: &of, namespace: scope(object.namespace()) };
-        typed(self.create_object(&of, &tree(object)?).await?)
+        let path = Resource { gvr: &of, namespace: scope(object.namespace()) }.path("", "");
+        typed(&self.send_tree(Method::POST, &path, &tree(object)?).await?)
     }
 
     /// Replaces an object.
@@ -58,8 +61,8 @@ impl Client {
 
     async fn update_part<T: Kind>(&self, object: &T, subresource: &str) -> Result<T, Error> {
         let of = T::gvr();
-        let of = Resource { gvr: &of, namespace: scope(object.namespace()) };
-        typed(self.update_object(&of, subresource, &tree(object)?).await?)
+        let path = Resource { gvr: &of, namespace: scope(object.namespace()) }.path(object.name(), subresource);
+        typed(&self.send_tree(Method::PUT, &path, &tree(object)?).await?)
     }
 
     /// Patches an object.
@@ -93,8 +96,8 @@ impl Client {
         patch: &Value,
     ) -> Result<T, Error> {
         let of = T::gvr();
-        let of = Resource { gvr: &of, namespace: scope(namespace) };
-        typed(self.patch_object(&of, name, subresource, kind, patch).await?)
+        let path = Resource { gvr: &of, namespace: scope(namespace) }.path(name, subresource);
+        typed(&self.send_patch(path, kind, patch, TYPED).await?)
     }
 
     /// Deletes an object.
@@ -107,6 +110,6 @@ impl Client {
     /// Watches objects.
     pub async fn watch<T: Kind>(&self, namespace: &str, params: &WatchParams) -> Result<WatchStream<T>, Error> {
         let of = T::gvr();
-        self.watch_raw(&Resource { gvr: &of, namespace: scope(namespace) }, params).await
+        self.watch_as(&Resource { gvr: &of, namespace: scope(namespace) }, params, TYPED, Decoder::of_kind()).await
     }
 }

@@ -1,14 +1,13 @@
 //! Watches.
 
-use std::marker::PhantomData;
-
-use bytes::{Buf, BytesMut};
+use api::Kind;
+use bytes::{Buf, Bytes, BytesMut};
 use http_body_util::BodyExt;
-use meta::Status;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use crate::call::read_status;
 use crate::error::{Error, TransportError};
 use crate::list::join_query;
 use crate::transport::Body;
@@ -76,6 +75,32 @@ pub enum WatchEvent<T> {
     },
 }
 
+/// How the objects of events are read, in both encodings.
+pub(crate) struct Decoder<T> {
+    json: fn(&[u8]) -> Result<T, Error>,
+    protobuf: fn(&[u8]) -> Result<T, Error>,
+}
+
+impl<T: DeserializeOwned> Decoder<T> {
+    /// Any form that is read from JSON; protobuf must not have been asked for.
+    pub(crate) fn of_json() -> Self {
+        Self {
+            json: |bytes| serde_json::from_slice(bytes).map_err(Error::Decode),
+            protobuf: |_| Err(Error::Request("the server sent protobuf that was not asked for".into())),
+        }
+    }
+}
+
+impl<T: Kind> Decoder<T> {
+    /// A typed kind.
+    pub(crate) fn of_kind() -> Self {
+        Self {
+            json: |bytes| api::from_json(bytes).map_err(|e| Error::Decode(e.source)),
+            protobuf: |bytes| T::decode(bytes, 0).map_err(|e| Error::Decode(e.source)),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct Frame<'a> {
     r#type: &'a str,
@@ -100,12 +125,17 @@ pub struct WatchStream<T> {
     body: Body,
     buffer: BytesMut,
     scanned: usize,
-    of: PhantomData<fn() -> T>,
+    protobuf: bool,
+    decoder: Decoder<T>,
 }
 
-impl<T: DeserializeOwned> WatchStream<T> {
-    pub(crate) fn new(body: Body) -> Self {
-        Self { body, buffer: BytesMut::new(), scanned: 0, of: PhantomData }
+fn broken(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::Transport(TransportError::new("read the watch", error))
+}
+
+impl<T> WatchStream<T> {
+    pub(crate) fn new(body: Body, protobuf: bool, decoder: Decoder<T>) -> Self {
+        Self { body, buffer: BytesMut::new(), scanned: 0, protobuf, decoder }
     }
 
     /// The next event; `None` when the server has ended the stream. Cancel-safe.
@@ -113,57 +143,101 @@ impl<T: DeserializeOwned> WatchStream<T> {
     /// # Errors
     /// The connection broke, the server sent an `ERROR` event (its status is given), or an event does not decode.
     pub async fn next(&mut self) -> Result<Option<WatchEvent<T>>, Error> {
-        let broken =
-            |e: Box<dyn std::error::Error + Send + Sync>| Error::Transport(TransportError::new("read the watch", e));
         loop {
-            if let Some(at) = self.buffer[self.scanned..].iter().position(|b| *b == b'\n') {
-                let end = self.scanned + at;
-                let event = if end == 0 { None } else { Some(decode(&self.buffer[..end])) };
-                self.buffer.advance(end + 1);
-                self.scanned = 0;
-                match event {
-                    Some(event) => return event.map(Some),
-                    None => continue,
-                }
+            if let Some(event) = self.cut() {
+                return self.decode(&event).map(Some);
             }
-            self.scanned = self.buffer.len();
-            if self.scanned > MAX_EVENT {
-                return Err(broken("an event exceeds the size limit".into()));
+            if self.buffer.len() > MAX_EVENT {
+                return Err(broken("an event exceeds the size limit"));
             }
             match self.body.frame().await {
                 None if self.buffer.iter().all(u8::is_ascii_whitespace) => return Ok(None),
+                None if self.protobuf => return Err(broken("the stream ended within an event")),
                 // The last event need not end in a newline.
                 None => {
-                    let rest = self.buffer.split();
+                    let rest = self.buffer.split().freeze();
                     self.scanned = 0;
-                    return decode(&rest).map(Some);
+                    return self.decode(&rest).map(Some);
                 }
                 Some(Err(e)) => return Err(broken(e)),
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
+                        if self.buffer.is_empty() {
+                            // What a large event took is given back: streams are silent most of the time.
+                            self.buffer = BytesMut::new();
+                        }
                         self.buffer.extend_from_slice(&data);
                     }
                 }
             }
         }
     }
+
+    /// Takes one whole event out of the buffer.
+    fn cut(&mut self) -> Option<Bytes> {
+        if self.protobuf {
+            let length = u32::from_be_bytes(*self.buffer.first_chunk::<4>()?) as usize;
+            if self.buffer.len() - 4 < length {
+                return None;
+            }
+            self.buffer.advance(4);
+            return Some(self.buffer.split_to(length).freeze());
+        }
+        while let Some(at) = self.buffer[self.scanned..].iter().position(|b| *b == b'\n') {
+            let line = self.buffer.split_to(self.scanned + at);
+            self.buffer.advance(1);
+            self.scanned = 0;
+            if !line.is_empty() {
+                return Some(line.freeze());
+            }
+        }
+        self.scanned = self.buffer.len();
+        None
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<WatchEvent<T>, Error> {
+        if self.protobuf {
+            let wrong = |e| Error::Decode(serde::de::Error::custom(e));
+            let (kind, object) = schema::codec::open_protobuf_watch_event(bytes).map_err(wrong)?;
+            return event(kind, object, self.decoder.protobuf, true);
+        }
+        let frame: Frame<'_> = serde_json::from_slice(bytes).map_err(Error::Decode)?;
+        event(frame.r#type, frame.object.get().as_bytes(), self.decoder.json, false)
+    }
 }
 
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<WatchEvent<T>, Error> {
-    let frame: Frame<'_> = serde_json::from_slice(bytes).map_err(Error::Decode)?;
-    let object = frame.object.get();
-    match frame.r#type {
-        "ADDED" => serde_json::from_str(object).map(WatchEvent::Added).map_err(Error::Decode),
-        "MODIFIED" => serde_json::from_str(object).map(WatchEvent::Modified).map_err(Error::Decode),
-        "DELETED" => serde_json::from_str(object).map(WatchEvent::Deleted).map_err(Error::Decode),
+fn event<T>(
+    kind: &str,
+    object: &[u8],
+    read: fn(&[u8]) -> Result<T, Error>,
+    protobuf: bool,
+) -> Result<WatchEvent<T>, Error> {
+    match kind {
+        "ADDED" => read(object).map(WatchEvent::Added),
+        "MODIFIED" => read(object).map(WatchEvent::Modified),
+        "DELETED" => read(object).map(WatchEvent::Deleted),
         "BOOKMARK" => {
-            let bookmark: BookmarkObject = serde_json::from_str(object).map_err(Error::Decode)?;
+            let bookmark = read_bookmark(object, protobuf)?;
             Ok(WatchEvent::Bookmark {
                 resource_version: bookmark.metadata.resource_version,
                 initial_events_end: bookmark.metadata.annotations.contains_key("k8s.io/initial-events-end"),
             })
         }
-        "ERROR" => Err(Error::from(serde_json::from_str::<Status>(object).map_err(Error::Decode)?)),
+        "ERROR" => {
+            let status = read_status(object, protobuf);
+            Err(status.map_or_else(|| Error::Request("the server sent an error that is none".into()), Error::from))
+        }
         other => Err(Error::Request(format!("unknown watch event type {other:?}"))),
     }
 }
+
+fn read_bookmark(object: &[u8], protobuf: bool) -> Result<BookmarkObject, Error> {
+    if !protobuf {
+        return serde_json::from_slice(object).map_err(Error::Decode);
+    }
+    let tree = schema::codec::decode_protobuf(object).map_err(|e| Error::Decode(serde::de::Error::custom(e)))?;
+    serde_json::from_value(tree.body.into()).map_err(Error::Decode)
+}
+
+#[cfg(test)]
+mod tests;
