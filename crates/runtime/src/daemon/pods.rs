@@ -1,7 +1,7 @@
 //! Sandboxes: run, stop, remove.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use node_api::{ContainerEventType, DnsConfig, Error, NamespaceMode, NetworkRequest, PodSandboxConfig, Result};
 
@@ -72,8 +72,11 @@ impl Inner {
     }
 
     async fn start_pod(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<()> {
+        let begun = Instant::now();
         self.make_pod_dir(pod)?;
+        let directory = begun.elapsed();
         self.start_supervisor(pod).await?;
+        let supervisor = begun.elapsed();
         if let (Some(network), Some(request)) = (&self.options.network, network_request(pod)) {
             pod.state.lock().network_up = true;
             pod.save_state()?;
@@ -81,6 +84,7 @@ impl Inner {
             pod.state.lock().ips = attachment.ips;
         }
         pod.state.lock().started = true;
+        tracing::debug!(pod = pod.id, ?directory, ?supervisor, network = ?begun.elapsed(), "pod made");
         pod.save_state()
     }
 

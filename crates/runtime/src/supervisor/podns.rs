@@ -3,20 +3,40 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use sys::cgroup::{Hierarchies, Mode};
+use sys::cgroup::{Hierarchies, Joiner, Mode};
 use sys::process::{CloneFlags, Fork};
 
 use crate::proto::PodSetup;
 
-/// Moves the supervisor into the pod's group, so that a restart of the daemon's service does not take it along.
+/// Brings the supervisor into the pod's group, so that a restart of the daemon's service does not take it along.
 pub(super) fn join_pod_cgroup(setup: &PodSetup) -> Result<Hierarchies, String> {
     let hierarchies = Hierarchies::detect().map_err(|e| e.line())?;
     let pod = hierarchies.group(&setup.cgroup_parent);
     // On v2 a group with controllers for its children may have no processes of its own.
     let own = if hierarchies.mode() == Mode::V2 { pod.child("supervisor") } else { pod };
     own.create().map_err(|e| e.line())?;
+    let joiner = own.joiner().map_err(|e| e.line())?;
+    if joiner.v2().is_some() && be_born_in(&joiner)? {
+        joiner.join_v1().map_err(|e| e.line())?;
+        let _ = rustix::process::setsid();
+        return Ok(hierarchies);
+    }
     own.join().map_err(|e| e.line())?;
     Ok(hierarchies)
+}
+
+/// Goes on as a child that is born in the v2 group: a process that moves there makes all others that move wait, too,
+/// 16 ms each. False where the kernel cannot do that.
+fn be_born_in(joiner: &Joiner) -> Result<bool, String> {
+    match sys::process::clone3(CloneFlags::empty(), joiner.v2()) {
+        // The daemon knows its supervisors by their sockets, not by their ids.
+        Ok(Fork::Parent { .. }) => sys::process::exit_now(0),
+        Ok(Fork::Child) => Ok(true),
+        Err(error) => {
+            eprintln!("the supervisor moves into its group: {}", error.line());
+            Ok(false)
+        }
+    }
 }
 
 /// Makes the namespaces that all containers share, pins the network one, and sets what belongs to them.
