@@ -28,6 +28,8 @@ use crate::worker;
 const RUNTIME_WAIT: Duration = Duration::from_secs(60);
 const LOG_CHECK: Duration = Duration::from_secs(10);
 const IMAGE_CHECK: Duration = Duration::from_secs(300);
+/// Every so many log checks, free memory is given back.
+const TRIM_ROUNDS: u64 = 3;
 
 /// Why the kubelet cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -195,14 +197,19 @@ fn start_node(shared: &Arc<Shared>, sources: &Sources) {
     rt::spawn("node lease", async move { shutdown.run(crate::node::lease::keep(mine, seen)).await });
 }
 
-/// Log rotation and image collection.
+/// Log rotation, image collection, and free memory back to the kernel.
 async fn upkeep(shared: Arc<Shared>) {
     let shutdown = shared.shutdown.clone();
     let work = async {
         let mut last_images = rt::time::Instant::now();
         let mut unused = worker::Unused::default();
-        loop {
+        for round in 0u64.. {
             rt::time::sleep(LOG_CHECK).await;
+            if round % TRIM_ROUNDS == 0 {
+                // What starts (our own, or of many pods) leave behind would stay for ever on an idle node.
+                sys::memory::trim_heaps();
+                sys::memory::forget_code();
+            }
             shared.cgroups.share(&shared.active_pods());
             rotate_logs(&shared).await;
             if last_images.elapsed() >= IMAGE_CHECK {

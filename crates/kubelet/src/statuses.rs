@@ -135,10 +135,12 @@ impl Statuses {
                 continue;
             };
             let Some(client) = &self.client else { return };
+            let begun = rt::time::Instant::now();
             let result =
                 client.patch_status::<Pod>(&target.namespace, &target.name, &PatchKind::Strategic, &patch).await;
             match result {
                 Ok(pod) => {
+                    tracing::debug!(pod = target.name, took = ?begun.elapsed(), "status written");
                     backoff.reset();
                     self.done(&uid, version, Some(pod.status.unwrap_or_default()));
                 }

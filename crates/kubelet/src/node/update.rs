@@ -14,8 +14,9 @@ use crate::k8s::core::NodeStatus;
 use crate::k8s::{Kind, Node, seconds};
 use crate::shared::Shared;
 
-/// How soon after the last look a runtime or network that is not ready is looked at again.
-const UNREADY_PERIOD: Duration = Duration::from_millis(200);
+/// How soon a runtime or network that is not ready is looked at again, where no change of the Node asks for it earlier:
+/// a network that others configure tells nobody. Looks grow rarer.
+const UNREADY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 
 /// Tells the node's status until the end. `changed` rings when it should be looked at early; `uid` learns the node's.
 pub async fn keep(
@@ -28,6 +29,7 @@ pub async fn keep(
     let mut told = time::Instant::now();
     let mut last: Option<NodeStatus> = None;
     let mut cidrs = Vec::new();
+    let mut unready = Backoff::new(UNREADY.0, UNREADY.1);
     loop {
         let object = node.cache().get_key(&shared.config.node_name);
         if let Some(object) = &object {
@@ -57,7 +59,12 @@ pub async fn keep(
                 Err(error) => tracing::debug!(error = error.chain(), "cannot tell the node's status; trying again"),
             }
         }
-        let pause = if ready { shared.config.status_frequency } else { UNREADY_PERIOD };
+        let pause = if ready {
+            unready.reset();
+            shared.config.status_frequency
+        } else {
+            unready.next_delay()
+        };
         rt::select! {
             () = time::sleep(pause) => {}
             () = changed.notified() => {}

@@ -98,7 +98,9 @@ impl Worker {
 }
 
 async fn create(shared: &Shared, pod: &Arc<Pod>, attempt: u32, old: &[String]) -> Result<(), String> {
+    let begun = rt::time::Instant::now();
     let _permit = shared.starts.acquire().await.map_err(|e| e.to_string())?;
+    let waited = begun.elapsed();
     for id in old {
         shared.runtime.stop_pod_sandbox(id).await.map_err(|e| e.chain())?;
     }
@@ -118,8 +120,10 @@ async fn create(shared: &Shared, pod: &Arc<Pod>, attempt: u32, old: &[String]) -
     let (cgroups, of) = (shared.cgroups.clone(), pod.clone());
     let made = rt::spawn_blocking(move || cgroups.make(&of, of.uid())).await;
     made.map_err(|e| e.to_string())?.map_err(|e| format!("make the pod's cgroup: {e}"))?;
+    let cgroup = begun.elapsed();
     let handler = runtime_handler(shared, pod).await?;
     shared.runtime.run_pod_sandbox(&config, &handler).await.map_err(|e| e.chain())?;
+    tracing::debug!(pod = pod.name(), ?waited, ?cgroup, made = ?begun.elapsed(), "sandbox made");
     Ok(())
 }
 

@@ -72,19 +72,33 @@ impl Start {
         let image = self.container.image.clone().unwrap_or_default();
         let policy = self.container.image_pull_policy.as_deref();
         let name = &self.container.name;
+        let begun = rt::time::Instant::now();
         let image = images::ensure(&self.shared, &self.pod, name, &image, policy, &self.cancel).await?;
         let volumes = self.image_volumes().await?;
+        let pulled = begun.elapsed();
         let permit = self.shared.starts.acquire().await;
+        let waited = begun.elapsed();
         let config = self.config(&image, &volumes).await;
         let config = config.map_err(|e| self.fail("CreateContainerConfigError", e.to_string()))?;
         let runtime = &self.shared.runtime;
-        let created = runtime.create_container(&self.sandbox_id, &config).await;
-        let id = created.map_err(|e| self.fail("CreateContainerError", e.chain()))?;
+        let made = runtime.create_container(&self.sandbox_id, &config).await;
+        let id = made.map_err(|e| self.fail("CreateContainerError", e.chain()))?;
+        let created = begun.elapsed();
         self.tell(EventType::Normal, "Created", "Container created");
         if let Err(error) = runtime.start_container(&id).await {
             return Err(self.fail("RunContainerError", error.chain()));
         }
         drop(permit);
+        let started = begun.elapsed();
+        tracing::debug!(
+            pod = self.pod.name(),
+            container = name,
+            ?pulled,
+            ?waited,
+            ?created,
+            ?started,
+            "container started"
+        );
         self.link_log(&id);
         self.tell(EventType::Normal, "Started", "Container started");
         self.post_start(&id).await
