@@ -20,7 +20,7 @@ use crate::{Options, process, stats::Samples};
 /// What [`measure`] measures. All need the pods, so any of them makes them.
 pub(crate) const NAMES: [&str; 5] = ["create", "list-json", "list-protobuf", "get", "memory"];
 
-const NAMESPACE: &str = "bench";
+pub(crate) const NAMESPACE: &str = "bench";
 /// How long GETs are counted.
 const GET_TIME: Duration = Duration::from_secs(5);
 /// Lists that the figure is the median of.
@@ -50,7 +50,7 @@ fn pod(number: usize) -> Bytes {
     Bytes::from(pod.to_string())
 }
 
-async fn prepare(client: &Client) -> Result<()> {
+pub(crate) async fn prepare(client: &Client) -> Result<()> {
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}).to_string();
     let path = "/api/v1/namespaces";
     client.call(Method::POST, path, Some("application/json"), namespace.into()).await.context("make the namespace")?;

@@ -6,6 +6,7 @@
 mod load;
 mod node;
 mod process;
+mod scheduler;
 mod start;
 mod stats;
 mod subject;
@@ -106,6 +107,13 @@ async fn corten(options: &Options, measured: &mut Measured, failed: &mut bool) -
         attempt("API", load::measure(&Subject::of_cluster(&cluster)?, options, measured).await, failed);
         cluster.down()?;
     }
+    if options.wants(&scheduler::NAMES) {
+        note("corten: scheduler");
+        let cluster = start::cluster(&binary)?;
+        let subject = Subject::of_cluster(&cluster)?;
+        attempt("scheduler", scheduler::measure(&subject, options, measured).await, failed);
+        cluster.down()?;
+    }
     Ok(())
 }
 
@@ -126,6 +134,11 @@ async fn upstream(options: &Options, measured: &mut Measured, failed: &mut bool)
             note("upstream: API");
             attempt("API", load::measure(&control_plane.subject(), options, measured).await, failed);
         }
+    }
+    if options.wants(&scheduler::NAMES) {
+        note("upstream: scheduler");
+        let control_plane = upstream::ControlPlane::start(dir, measured).await?;
+        attempt("scheduler", scheduler::measure(&control_plane.subject(), options, measured).await, failed);
     }
     Ok(())
 }

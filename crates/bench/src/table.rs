@@ -48,6 +48,8 @@ const ROWS: &[Row] = &[
     row("get-p99", "  p99", "ms", Budget::None),
     row("memory", "PSS of API server and store after the creates", "MB", Budget::Share(1.0 / 6.0)),
     row("memory-store-map", "  and the store's file map", "MB", Budget::None),
+    row("scheduling", "SchedulingBasic: 5,000 nodes, 10,000 pods", "1/s", Budget::Times(5.0)),
+    row("scheduling-memory", "  PSS of API server and store, with Corten of the scheduler, too", "MB", Budget::None),
     row("pod-p50", "pod created to Running, p50", "s", Budget::AtMost(0.10)),
     row("pod-p99", "pod created to Running, p99", "s", Budget::AtMost(0.25)),
     row("burst", "50 pods at once, all Running", "s", Budget::AtMost(1.5)),
