@@ -84,7 +84,7 @@ impl Up {
             Some(Err(error)) => {
                 let (logs, name) = (starter.layout.data.join("log"), down::name_flag(&self.name));
                 eprintln!(
-                    "What was started still runs; its logs are in {}. End it with: corten down{name}",
+                    "What was started is still there, with its logs in {}. End it with: corten down{name}",
                     logs.display()
                 );
                 return Err(error);

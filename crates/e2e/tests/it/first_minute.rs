@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use e2e::machine;
@@ -20,13 +20,13 @@ fn refused(binary: &Path, words: &[&str]) -> Result<String> {
     Ok(said)
 }
 
-/// Reads what `up` says until it says how it ends.
-fn read_progress(child: &mut Child) -> Result<String> {
+/// Reads what `up` says until it has said a text.
+fn read_until(child: &mut Child, text: &str) -> Result<String> {
     let mut said = String::new();
     let errors = child.stderr.as_mut().context("no pipe from corten up")?;
     let mut lines = BufReader::new(errors);
     while lines.read_line(&mut said).context("read the progress")? > 0 {
-        if said.contains("Ctrl-C ends it.") {
+        if said.contains(text) {
             return Ok(said);
         }
     }
@@ -34,7 +34,7 @@ fn read_progress(child: &mut Child) -> Result<String> {
 }
 
 fn while_it_runs(binary: &Path, name: &str, data: &str, child: &mut Child) -> Result<ClusterState> {
-    let said = read_progress(child)?;
+    let said = read_until(child, "Ctrl-C ends it.")?;
     ensure!(said.matches("/ answers: hello from web-").count() == 3, "from the host: {said}");
     ensure!(said.matches("from a pod: http://web.default.svc.cluster.local/").count() == 3, "from a pod: {said}");
     let layout = Layout::new(name, data.into());
@@ -74,6 +74,38 @@ fn mistakes(binary: &Path) -> Result<()> {
     Ok(())
 }
 
+fn start(binary: &Path, words: &[&str]) -> Child {
+    let mut command = Command::new(binary);
+    command.args(words).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("start corten up")
+}
+
+fn interrupt(child: &mut Child) -> ExitStatus {
+    let pid = rustix::process::Pid::from_child(child);
+    // Gone already is what the end will show.
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+    child.wait().expect("wait for corten up")
+}
+
+/// Ctrl-C before the node is ready.
+#[test]
+fn a_start_that_is_interrupted_leaves_nothing() {
+    let (true, Some(binary)) = (rustix::process::geteuid().is_root(), e2e::binary()) else {
+        eprintln!("skipped: starting a cluster needs root and CORTEN_BIN, which `cargo xtask test` sets");
+        return;
+    };
+    let dir = tempfile::Builder::new().prefix("corten-e2e-").tempdir().expect("a folder");
+    let data = dir.path().join("data");
+    let name = format!("e2e-cut-{}", std::process::id());
+    let mut child = start(&binary, &["up", "--name", &name, "--data-dir", &data.display().to_string()]);
+    let said = read_until(&mut child, "network: ").expect("begin");
+    let state = ClusterState::load(&Layout::new(&name, data)).expect("load the state").expect("a state");
+    let end = interrupt(&mut child);
+    let left = machine::traces(&state).expect("look at the machine");
+    let left: Vec<String> = left.into_iter().filter(|line| !line.starts_with("folder ")).collect();
+    assert!(left.is_empty(), "{end} after {said}; left behind:\n{}", left.join("\n"));
+    assert!(!end.success(), "an interrupted start succeeded");
+}
+
 #[test]
 fn the_demonstration_ends_with_ctrl_c_and_leaves_nothing() {
     if !rustix::process::geteuid().is_root() {
@@ -88,17 +120,9 @@ fn the_demonstration_ends_with_ctrl_c_and_leaves_nothing() {
     let dir = tempfile::Builder::new().prefix("corten-e2e-").tempdir().expect("a folder");
     let data = dir.path().join("data").display().to_string();
     let name = format!("e2e-demo-{}", std::process::id());
-    let mut child = Command::new(&binary)
-        .args(["up", "--demo", "--name", &name, "--data-dir", &data])
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("start corten up");
+    let mut child = start(&binary, &["up", "--demo", "--name", &name, "--data-dir", &data]);
     let worked = while_it_runs(&binary, &name, &data, &mut child);
-    let pid = rustix::process::Pid::from_child(&child);
-    // Gone already is what the end will show.
-    let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
-    let end = child.wait().expect("wait for corten up");
+    let end = interrupt(&mut child);
     let left = worked.as_ref().ok().map(|state| machine::traces(state).expect("look at the machine"));
     let purged = corten(&binary, &["down", "--purge", "--name", &name, "--data-dir", &data]).expect("purge");
     worked.expect("the demonstration");
