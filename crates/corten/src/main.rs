@@ -50,6 +50,10 @@ fn dispatch(name: &str, arguments: Vec<OsString>) -> ExitCode {
     if matches!(name, "corten-supervisor" | "node-holder" | "node-agent" | "kubelet" | "kube-proxy" | "demo") {
         sys::memory::return_large_buffers();
     }
+    if matches!(name, "demo" | "pause") {
+        // The first process of a container: until its handlers are there, it would lose a request to end.
+        sys::process::hold_termination(true);
+    }
     match name {
         "corten-supervisor" => exit(runtime::supervisor::main(arguments.into_iter().skip(1))),
         "node-holder" => {
@@ -125,6 +129,7 @@ where
     executor.block_on(async move {
         let shutdown = Shutdown::new();
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        sys::process::hold_termination(false);
         let told = shutdown.clone();
         rt::spawn("signals", async move {
             rt::select! {

@@ -288,6 +288,20 @@ pub fn ignore_terminal_signals() {
     }
 }
 
+/// Holds SIGTERM and SIGINT back from this thread and those it starts, or lets them through to this thread again. The
+/// first process of a PID namespace loses what comes before it has a handler; what is held back waits for that.
+pub fn hold_termination(held: bool) {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    let how = if held { libc::SIG_BLOCK } else { libc::SIG_UNBLOCK };
+    // SAFETY: `sigemptyset` initializes the set before it is read; masks of threads are plain state.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+        libc::pthread_sigmask(how, set.as_ptr(), std::ptr::null_mut());
+    }
+}
+
 /// Marks every descriptor from `first` on as closed at exec.
 pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     const CLOSE_RANGE_CLOEXEC: u32 = 4;
