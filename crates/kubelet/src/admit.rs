@@ -1,6 +1,6 @@
 //! Whether a pod may run on this node: the same questions the scheduler asked, asked again by the one who knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use volumes::quantity::{ResourceList, milli, value};
@@ -117,19 +117,29 @@ fn resources(inputs: &Inputs<'_>) -> Option<Verdict> {
             return reject(&format!("OutOf{name}"), text);
         }
     }
-    for container in inputs.pod.all_containers() {
-        let requests = container.resources.as_ref().and_then(|r| r.requests.as_ref());
-        for name in
-            requests.iter().flat_map(|r| r.keys()).filter(|n| n.contains('/') && !n.starts_with("kubernetes.io/"))
-        {
-            let wanted = value(requests, name).unwrap_or(0);
-            let capacity = value(Some(inputs.allocatable), name).unwrap_or(0);
-            if wanted > capacity && !inputs.pod.is_static() {
-                let text = format!(
-                    "Node didn't have enough resource: {name}, requested: {wanted}, used: 0, capacity: {capacity}"
-                );
-                return reject(&format!("OutOf{name}"), text);
-            }
+    extended(inputs)
+}
+
+/// Vendors' resources are counted by the node's object, where others advertise them as well; what it does not name is
+/// not this kubelet's to count.
+fn extended(inputs: &Inputs<'_>) -> Option<Verdict> {
+    let advertised = inputs.node?.status.as_ref()?.allocatable.as_ref();
+    let names: BTreeSet<&String> = inputs
+        .pod
+        .all_containers()
+        .filter_map(|c| c.resources.as_ref()?.requests.as_ref())
+        .flat_map(|requests| requests.keys())
+        .filter(|name| name.contains('/') && !name.starts_with("kubernetes.io/"))
+        .collect();
+    for name in names {
+        let Some(capacity) = value(advertised, name) else { continue };
+        let wanted = pod_total(inputs.pod, name, false).unwrap_or(0);
+        let used: i64 = inputs.others.values().map(|p| pod_total(p, name, false).unwrap_or(0)).sum();
+        if wanted > capacity - used && !inputs.pod.is_static() {
+            let text = format!(
+                "Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {capacity}"
+            );
+            return reject(&format!("OutOf{name}"), text);
         }
     }
     None

@@ -40,9 +40,16 @@ pub struct Inputs<'a> {
 #[must_use]
 pub fn status(inputs: &Inputs<'_>) -> NodeStatus {
     let health = inputs.health;
+    let (mut capacity, mut allocatable) =
+        (inputs.machine.capacity(inputs.config), inputs.machine.allocatable(inputs.config));
+    // What others advertise on the node's object stays, and may be used.
+    for (name, amount) in inputs.old.capacity.iter().flatten().filter(|(name, _)| is_extended(name)) {
+        capacity.insert(name.clone(), amount.clone());
+        allocatable.insert(name.clone(), amount.clone());
+    }
     NodeStatus {
-        capacity: Some(inputs.machine.capacity(inputs.config)),
-        allocatable: Some(inputs.machine.allocatable(inputs.config)),
+        capacity: Some(capacity),
+        allocatable: Some(allocatable),
         addresses: Some(addresses(inputs)),
         conditions: Some(conditions(inputs)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
@@ -64,6 +71,11 @@ pub fn status(inputs: &Inputs<'_>) -> NodeStatus {
         }),
         ..NodeStatus::default()
     }
+}
+
+/// Whether a resource belongs to a vendor.
+fn is_extended(name: &str) -> bool {
+    name.contains('/') && !name.contains("kubernetes.io/")
 }
 
 fn addresses(inputs: &Inputs<'_>) -> Vec<NodeAddress> {

@@ -131,6 +131,13 @@ async fn tell(shared: &Shared, old: &NodeStatus, new: &NodeStatus) -> Result<(),
     let before = serde_json::to_value(old).unwrap_or_default();
     if let (Some(patch), Some(before)) = (patch.as_object_mut(), before.as_object()) {
         patch.retain(|key, value| before.get(key) != Some(value));
+        // Maps are merged: what is gone must be said to be gone.
+        let gone = before.get("allocatable").and_then(Value::as_object).into_iter().flat_map(|b| b.keys());
+        if let Some(now) = patch.get_mut("allocatable").and_then(Value::as_object_mut) {
+            for name in gone {
+                now.entry(name).or_insert(Value::Null);
+            }
+        }
         // Conditions and addresses are merged by type: those of the list replace, the others stay.
         if let Some(addresses) = patch.get_mut("addresses").and_then(Value::as_array_mut) {
             addresses.insert(0, json!({"$patch": "replace"}));
