@@ -159,6 +159,17 @@ impl Cache {
         }
     }
 
+    /// Takes an assumed pod off its node, unless it turned out to be bound meanwhile, by this or another hand.
+    pub(crate) fn forget(&mut self, uid: &str) -> Option<Arc<PodInfo>> {
+        let node = self.placed.get(uid)?;
+        let pods = match self.by_name.get(node) {
+            Some(at) => &self.nodes[*at].pods,
+            None => self.homeless.get(node)?,
+        };
+        let assumed = pods.iter().any(|p| p.uid == uid && p.node_name().is_empty());
+        if assumed { self.remove_pod(uid) } else { None }
+    }
+
     /// Whether the pod counts on a node already.
     pub(crate) fn is_placed(&self, uid: &str) -> bool {
         self.placed.contains_key(uid)

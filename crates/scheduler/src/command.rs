@@ -95,7 +95,13 @@ pub async fn main(arguments: impl IntoIterator<Item = OsString>, shutdown: Shutd
     if let Err(error) = made {
         return fail(&error);
     }
-    let work = |term: Shutdown| run(options.clone(), client.clone(), Factory::new(client.clone()), term);
+    // What waits for its caches does not look at the stop.
+    let work = |term: Shutdown| {
+        let scheduling = run(options.clone(), client.clone(), Factory::new(client.clone()), term.clone());
+        async move {
+            term.run(scheduling).await;
+        }
+    };
     if !flags.leader_elect.or(election.leader_elect).unwrap_or(true) {
         work(shutdown).await;
         return 0;

@@ -221,7 +221,8 @@ impl Scheduler {
         status: Status,
     ) -> Undecided {
         profile.unreserve(state, &pod.info, node);
-        if let Some(freed) = self.cache.lock().remove_pod(&pod.info.uid) {
+        let freed = self.cache.lock().forget(&pod.info.uid);
+        if let Some(freed) = freed {
             self.event(ClusterEvent::pod_deleted(freed));
         }
         let failure = match by {

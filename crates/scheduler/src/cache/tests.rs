@@ -41,3 +41,16 @@ fn a_node_that_comes_back_has_its_pods() {
     assert_eq!(cache.node("a").unwrap().requested.milli_cpu, 1000);
     assert_eq!(cache.counts(), (1, 1));
 }
+
+#[test]
+fn what_is_bound_is_not_forgotten() {
+    let mut cache = Cache::default();
+    cache.upsert_node(node("a", "4", &Value::Null, &json!({})));
+    cache.assume(pod("assumed", &Value::Null, &requesting("1")), "a");
+    let mut spec = requesting("1");
+    spec["nodeName"] = "a".into();
+    cache.upsert_pod(&pod("bound", &Value::Null, &spec).pod);
+    assert!(cache.forget("assumed").is_some());
+    assert!(cache.forget("bound").is_none());
+    assert_eq!(cache.node("a").unwrap().requested.milli_cpu, 1000);
+}
