@@ -70,7 +70,8 @@ async fn serve(flags: &Flags, options: Options, client: Client, shutdown: Shutdo
         move |term: Shutdown| async move {
             let factory = Factory::new(client.clone());
             let client_for = |account: &str| client.with_user_agent(&format!("{USER_AGENT}/{account}"));
-            run(options, factory, client_for, term).await;
+            // What waits for its caches does not look at the stop.
+            term.clone().run(run(options, factory, client_for, term)).await;
         }
     };
     if !flags.leader_elect {

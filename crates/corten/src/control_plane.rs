@@ -49,9 +49,12 @@ pub(crate) async fn run(arguments: Vec<OsString>, shutdown: Shutdown) -> anyhow:
     println!("ready");
     tracing::info!(seconds = start.elapsed().as_secs_f64(), "control plane is ready");
     let agents = [
-        rt::spawn("controllers", run_controllers(spec.clone(), server.clone(), pki.clone(), shutdown.clone())),
-        rt::spawn("scheduler", run_scheduler(server.clone(), shutdown.clone())),
-        rt::spawn("host routes", host_routes(spec.clone(), server.clone(), shutdown.clone())),
+        rt::spawn(
+            "controllers",
+            shutdown.run(run_controllers(spec.clone(), server.clone(), pki.clone(), shutdown.clone())),
+        ),
+        rt::spawn("scheduler", shutdown.run(run_scheduler(server.clone(), shutdown.clone()))),
+        rt::spawn("host routes", shutdown.run(host_routes(spec.clone(), server.clone(), shutdown.clone()))),
     ];
     shutdown.cancelled().await;
     for agent in agents {
