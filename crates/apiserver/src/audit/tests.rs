@@ -88,7 +88,8 @@ async fn a_log_is_put_aside_and_old_ones_go() {
     let line = ["x", "--audit-log-maxsize=1", "--audit-log-maxbackup=2"];
     let flags = Line::try_parse_from(line).expect("flags").audit;
     let log = log_file::LogFile::open(&path, &flags).expect("opened");
-    let event = trail::Event { request_uri: "x".repeat(300_000), ..trail::Event::default() };
+    let mut event = trail::Event::default();
+    event.request_uri = "x".repeat(300_000);
     for _ in 0..16 {
         let event = Arc::new(event.clone());
         Sink::write(&log, &[event]).await.expect("written");

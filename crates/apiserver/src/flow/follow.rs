@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use auth_api::{Edit, Lookup, ObjectEvent};
 use futures::{FutureExt, StreamExt};
@@ -23,10 +24,15 @@ fn gvr(resource: &str) -> GroupVersionResource {
 pub(crate) fn start(state: &Arc<State>) {
     let Some(flow) = state.flow.clone() else { return };
     let access = Access::new(state.registry.clone());
-    let producer = access.clone();
+    let producer = (access.clone(), flow.clone());
     let run = Box::new(move || {
-        let access = producer.clone();
-        async move { ensure_all(&access).await }.boxed()
+        let (access, flow) = producer.clone();
+        async move {
+            ensure_all(&access).await?;
+            flow.produced.store(true, Ordering::Release);
+            Ok(())
+        }
+        .boxed()
     });
     run_hook(state, PostStart { name: "priority-and-fairness-config-producer", run });
     let shutdown = state.config.shutdown.clone();
@@ -126,7 +132,7 @@ fn configure(flow: &FlowControl, schemas: &Objects, levels: &Objects) {
     let (built_in_schemas, built_in_levels) = bootstrap::parsed();
     let mut all_levels: Vec<LevelConfig> = levels.values().map(|o| LevelConfig::parse(o)).collect();
     let mut all_schemas: Vec<Schema> = schemas.values().map(|o| Schema::parse(o)).collect();
-    let starting = schemas.is_empty() || levels.is_empty();
+    let starting = !flow.produced.load(Ordering::Acquire);
     let kept = |name: &str| starting || MANDATORY.contains(&name);
     all_levels.extend(built_in_levels.into_iter().filter(|l| kept(&l.name) && !levels.contains_key(&l.name)));
     all_schemas.extend(built_in_schemas.into_iter().filter(|s| kept(&s.name) && !schemas.contains_key(&s.name)));

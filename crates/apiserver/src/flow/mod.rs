@@ -12,6 +12,7 @@ mod follow;
 mod pool;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use auth_api::UserInfo;
@@ -36,6 +37,8 @@ pub(crate) struct FlowControl {
     pool: Arc<Pool>,
     /// Longest time in a queue.
     patience: Duration,
+    /// Whether the bootstrap objects were stored; until then those that are missing stand as built in.
+    produced: AtomicBool,
 }
 
 /// A request that may run, until this is dropped.
@@ -52,6 +55,7 @@ impl FlowControl {
             schemas: RwLock::default(),
             pool: Arc::new(Pool::new(u32::try_from(seats).unwrap_or(u32::MAX))),
             patience: request_timeout / 4,
+            produced: AtomicBool::new(false),
         };
         let (schemas, levels) = bootstrap::parsed();
         flow.configure(schemas, &levels);
