@@ -88,7 +88,8 @@ impl Statuses {
         if *entry.latest == status && !moved {
             return false;
         }
-        entry.urgent |= urgent(&status);
+        // A deleted pod whose containers have ended is soon gone: its last status, which is waited for, says it all.
+        entry.urgent |= urgent(&status) && !(pod.metadata.deletion_timestamp.is_some() && ended(&status));
         entry.latest = Arc::new(status);
         entry.version += 1;
         if entry.urgent {
@@ -211,6 +212,12 @@ fn urgent(status: &PodStatus) -> bool {
     let mut states = all.filter_map(|c| c.state.as_ref());
     status.phase.as_deref() != Some("Pending")
         || states.any(|s| s.waiting.as_ref().is_some_and(|w| !starting(w.reason.as_deref())))
+}
+
+/// Whether every container has ended.
+fn ended(status: &PodStatus) -> bool {
+    let states = status.container_statuses.iter().flatten().map(|c| c.state.as_ref());
+    states.into_iter().all(|state| state.is_some_and(|s| s.terminated.is_some()))
 }
 
 /// The strategic merge patch from one status to another; `None` where they agree. Conditions of others are left alone.
