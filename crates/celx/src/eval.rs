@@ -51,9 +51,15 @@ pub trait Activation<'a> {
 }
 
 /// Activation by a list of values.
-impl<'a> Activation<'a> for Vec<Value<'a>> {
+impl<'a> Activation<'a> for &[Value<'a>] {
     fn global(&self, slot: usize) -> Result<'a> {
         self.get(slot).cloned().ok_or_else(|| Error::eval("no such attribute"))
+    }
+}
+
+impl<'a> Activation<'a> for Vec<Value<'a>> {
+    fn global(&self, slot: usize) -> Result<'a> {
+        self.as_slice().global(slot)
     }
 }
 

@@ -97,7 +97,14 @@ impl<T: Kind> List<T> {
     /// Decodes a list of a typed kind in either encoding.
     pub(crate) fn typed(answer: &Answer) -> Result<Self, Error> {
         if !answer.protobuf {
-            return Self::decode(&answer.bytes);
+            // By trees, whose reader knows Go's zero values: serde alone does not take `null` for a time.
+            let list = List::<serde_json::Value>::decode(&answer.bytes)?;
+            let items = list.items.into_iter().map(|item| api::from_value(item).map_err(|e| Error::Decode(e.source)));
+            return Ok(Self {
+                items: items.collect::<Result<_, _>>()?,
+                resource_version: list.resource_version,
+                continue_token: list.continue_token,
+            });
         }
         let wrong = |e| Error::Decode(serde::de::Error::custom(e));
         let list = schema::codec::split_protobuf_list(&answer.bytes).map_err(wrong)?;

@@ -215,13 +215,9 @@ impl Check {
         }
     }
 
-    fn evaluate<'a>(
-        &mut self,
-        program: &'a Program,
-        values: &Vec<Cel<'a>>,
-    ) -> Result<Result<Cel<'a>, CelError>, Spent> {
+    fn evaluate<'a>(&mut self, program: &'a Program, values: &[Cel<'a>]) -> Result<Result<Cel<'a>, CelError>, Spent> {
         let mut meter = Meter::new(CALL_LIMIT);
-        let result = program.eval(values, &mut meter);
+        let result = program.eval(&values, &mut meter);
         if !matches!(result, Err(CelError::CostExceeded)) {
             self.spend(meter.used)?;
         }
@@ -235,7 +231,7 @@ impl Check {
         rules: &Rules,
         rule: &'a Rule,
         below: Option<&[(String, bool)]>,
-        values: &Vec<Cel<'a>>,
+        values: &[Cel<'a>],
         value: &Value,
         unchanged: bool,
         path: &Path,
