@@ -180,6 +180,11 @@ impl<'p, 'v> C<'p, 'v> {
         self.value.and_then(Value::as_array).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Number of list elements, map entries or string bytes; 0 when absent.
     pub fn len(&self) -> usize {
         match self.value {

@@ -97,7 +97,8 @@ impl Rule {
         if self.level.is_none() {
             return Err(".level: Required value".to_owned());
         }
-        if !self.non_resource_urls.is_empty() && !(self.resources.is_empty() && self.namespaces.is_empty()) {
+        let resources = !self.resources.is_empty() || !self.namespaces.is_empty();
+        if !self.non_resource_urls.is_empty() && resources {
             return Err(
                 ".nonResourceURLs: Invalid value: rules cannot apply to both regular resources and non-resource URLs"
                     .to_owned(),

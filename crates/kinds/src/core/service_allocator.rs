@@ -157,7 +157,7 @@ impl ServiceHooks {
                 let key =
                     (port.get("port").cloned().unwrap_or_default(), port.get("protocol").cloned().unwrap_or_default());
                 let shared = own.iter().find(|(n, p, proto)| {
-                    (wanted == *n || wanted == 0) && (*p == key.0 || wanted == *n) && *proto != key.1
+                    (wanted == *n || (wanted == 0 && *p == key.0)) && *proto != key.1
                 });
                 let allocated = match shared {
                     Some((number, ..)) => Ok(*number),

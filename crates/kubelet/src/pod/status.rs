@@ -192,7 +192,7 @@ fn absent(
     kind: ListKind,
 ) -> ContainerStatus {
     let reason = if kind == ListKind::Main && !inputs.pod.init_containers().is_empty()
-        || kind == ListKind::Init && inputs.pod.init_containers().len() > 0
+        || kind == ListKind::Init && !inputs.pod.init_containers().is_empty()
     {
         "PodInitializing"
     } else {

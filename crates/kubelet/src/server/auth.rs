@@ -59,7 +59,7 @@ impl Auth {
     ///
     /// # Errors
     /// 401 for a chain that does not hold: a stranger's certificate is no anonymous request.
-    fn from_chain(&self, chain: &[Vec<u8>]) -> Result<Option<User>, Refusal> {
+    fn user_of_chain(&self, chain: &[Vec<u8>]) -> Result<Option<User>, Refusal> {
         let (Some(verifier), Some(leaf)) = (&self.certificates, chain.first()) else { return Ok(None) };
         let known = self.chains.lock().get(chain).filter(|(_, at)| at.elapsed() < KEEP_TOKEN).cloned();
         if let Some((user, _)) = known {
@@ -121,7 +121,7 @@ impl Auth {
     }
 
     async fn user(&self, shared: &Shared, bearer: Option<&str>, connection: &ConnInfo) -> Result<User, Refusal> {
-        if let Some(user) = self.from_chain(&connection.peer_certificates)? {
+        if let Some(user) = self.user_of_chain(&connection.peer_certificates)? {
             return Ok(user);
         }
         let auth = &shared.config.server.auth;
@@ -130,7 +130,7 @@ impl Auth {
             if !auth.webhook_authentication {
                 return Err(unauthorized());
             }
-            return self.from_token(shared, token).await?.ok_or_else(unauthorized);
+            return self.user_of_token(shared, token).await?.ok_or_else(unauthorized);
         }
         if auth.anonymous {
             return Ok(User {
@@ -142,7 +142,7 @@ impl Auth {
         Err(unauthorized())
     }
 
-    async fn from_token(&self, shared: &Shared, token: &str) -> Result<Option<User>, Refusal> {
+    async fn user_of_token(&self, shared: &Shared, token: &str) -> Result<Option<User>, Refusal> {
         let known = self.tokens.lock().get(token).filter(|(_, at)| at.elapsed() < KEEP_TOKEN).cloned();
         if let Some((user, _)) = known {
             return Ok(user);
