@@ -11,6 +11,7 @@ pub mod admission;
 pub mod ast;
 pub mod authz;
 mod check;
+mod compare;
 mod convert;
 pub mod crd;
 mod env;
@@ -38,12 +39,13 @@ pub mod time;
 pub mod types;
 mod value;
 
+pub use compare::equal;
 pub use env::{Env, Program};
 pub use error::{Error, Issue, Issues};
 pub use eval::{Activation, Meter};
 pub use lib_regex::from_re2;
 pub use types::Type;
-pub use value::{Key, List, Map, Shape, Text, Value, equal, from_json};
+pub use value::{Key, List, Map, Shape, Text, Value, from_json};
 
 /// What one evaluation may cost, upstream's number.
 pub const CALL_LIMIT: u64 = 1_000_000;

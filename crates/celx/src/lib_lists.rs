@@ -2,10 +2,11 @@
 
 use std::cmp::Ordering;
 
+use crate::compare::{compare, equal};
 use crate::error::Error;
 use crate::ops;
 use crate::time::Span;
-use crate::value::{Value, compare, equal};
+use crate::value::Value;
 
 type Result<'a> = std::result::Result<Value<'a>, Error>;
 

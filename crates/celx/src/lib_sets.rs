@@ -1,7 +1,8 @@
 //! Lists as sets.
 
+use crate::compare::equal;
 use crate::error::Error;
-use crate::value::{Value, equal};
+use crate::value::Value;
 
 fn holds(list: &[Value<'_>], wanted: &Value<'_>) -> Result<bool, Error> {
     for item in list {

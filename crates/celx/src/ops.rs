@@ -4,9 +4,10 @@ use std::cmp::Ordering;
 use std::rc::Rc;
 
 use crate::ast::Op;
+use crate::compare::{compare, equal};
 use crate::error::Error;
 use crate::time::Span;
-use crate::value::{Value, compare, equal};
+use crate::value::Value;
 
 type Result<'a> = std::result::Result<Value<'a>, Error>;
 
