@@ -347,7 +347,10 @@ impl Pool {
             let mut levels = self.levels.lock();
             levels.last_id += 1;
             let id = levels.last_id;
-            let free = levels.waiting == 0 && may_start(&levels, name, arrival.seats);
+            // Seats that are never lent are nobody else's to wait for; the common ones are.
+            let own = |l: &Level| l.waiting == 0 && l.in_use + arrival.seats <= l.min;
+            let free = levels.by_name.get(name).is_some_and(own)
+                || (levels.waiting == 0 && may_start(&levels, name, arrival.seats));
             let Some(level) = levels.by_name.get_mut(name) else { return Err(too_many()) };
             if level.config.exempt || free {
                 self.begin(level, id, None, arrival, rt::time::now());
