@@ -52,7 +52,8 @@ pub enum Stage {
     Resource,
 }
 
-/// A question being built, or its answer.
+/// A question being built, or its answer. There are few at a time: a box would cost more than the room.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone)]
 pub enum Node<'a> {
     /// A question being built.

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use crate::error::Error;
-use crate::value::{Map, Value};
+use crate::value::Value;
 
 /// Whether two values are equal; values of different types are not, but numbers are compared by value.
 ///

@@ -201,7 +201,7 @@ impl<'p, 'v> C<'p, 'v> {
             None | Some(Value::Null) => true,
             Some(Value::Bool(b)) => !b,
             Some(Value::Number(n)) => n.as_i64() == Some(0),
-            _ => self.len() == 0,
+            _ => self.is_empty(),
         }
     }
 

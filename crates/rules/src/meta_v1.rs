@@ -47,12 +47,12 @@ pub fn label_selector(selector: &C) {
         let values = expression.get("values");
         match operator.str() {
             "In" | "NotIn" => {
-                if values.len() == 0 {
+                if values.is_empty() {
                     values.missing("must be specified when `operator` is 'In' or 'NotIn'");
                 }
             }
             "Exists" | "DoesNotExist" => {
-                if values.len() > 0 {
+                if !values.is_empty() {
                     values.forbidden("may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
                 }
             }
@@ -79,7 +79,7 @@ pub fn label_name(name: &C) -> bool {
 
 /// Whether a selector selects everything: no labels and no expressions.
 pub fn selector_is_empty(selector: &C) -> bool {
-    selector.get("matchLabels").len() == 0 && selector.get("matchExpressions").len() == 0
+    selector.get("matchLabels").is_empty() && selector.get("matchExpressions").is_empty()
 }
 
 /// Conditions: unique types, known status, a reason and a transition time.

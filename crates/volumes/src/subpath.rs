@@ -26,13 +26,13 @@ pub fn target(pod_dir: &Path, volume: &str, container: &str, index: usize) -> Pa
 pub fn bind(root: &Path, sub_path: &str, target: &Path) -> Result<()> {
     let fd = open(root, sub_path)?;
     let wanted = rustix::fs::fstat(&fd).map_err(|e| Error::io("examining", root.join(sub_path), e))?;
-    if let Ok(present) = fs::metadata(target) {
-        if mounts::is_mount_point(target)? {
-            if present.ino() == wanted.st_ino && present.dev() == wanted.st_dev {
-                return Ok(());
-            }
-            mounts::unmount(target)?;
+    if let Ok(present) = fs::metadata(target)
+        && mounts::is_mount_point(target)?
+    {
+        if present.ino() == wanted.st_ino && present.dev() == wanted.st_dev {
+            return Ok(());
         }
+        mounts::unmount(target)?;
     }
     prepare(target, rustix::fs::FileType::from_raw_mode(wanted.st_mode).is_dir())?;
     mounts::bind_fd(fd.as_fd(), target)

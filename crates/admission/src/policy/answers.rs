@@ -46,7 +46,7 @@ fn user_of(request: &Request<'_>, question: &Question) -> UserInfo {
     let Some((namespace, name)) = &question.service_account else { return request.user.clone() };
     let of_namespace = format!("{}{namespace}", groups::SERVICE_ACCOUNTS_PREFIX);
     let member = [groups::SERVICE_ACCOUNTS, of_namespace.as_str(), groups::AUTHENTICATED];
-    UserInfo::new(&format!("system:serviceaccount:{namespace}:{name}"), &member)
+    UserInfo::new(format!("system:serviceaccount:{namespace}:{name}"), &member)
 }
 
 async fn ask(request: &Request<'_>, question: &Question) -> Answer {

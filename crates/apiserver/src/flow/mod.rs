@@ -9,6 +9,7 @@ mod bootstrap;
 mod config;
 mod dump;
 mod follow;
+mod metrics;
 mod pool;
 
 use std::sync::Arc;

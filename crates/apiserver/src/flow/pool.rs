@@ -11,9 +11,9 @@ use parking_lot::Mutex;
 use rt::sync::oneshot;
 use rt::time::{Instant, Timestamp};
 use sha2::{Digest, Sha256};
-use telemetry::metrics::{CounterVec, GaugeVec, HistogramVec};
 
 use super::config::{LevelConfig, Queuing};
+use super::metrics::FlowMetrics;
 
 /// What a dump shows of a request.
 #[derive(Debug, Clone, Default)]
@@ -168,99 +168,6 @@ pub(super) struct Pool {
     seats: u32,
     pub levels: Mutex<Levels>,
     metrics: FlowMetrics,
-}
-
-struct FlowMetrics {
-    dispatched: CounterVec,
-    rejected: CounterVec,
-    in_queue: GaugeVec,
-    executing: GaugeVec,
-    executing_seats: GaugeVec,
-    limits: [(GaugeVec, &'static str); 4],
-    wait: HistogramVec,
-    execution: HistogramVec,
-}
-
-const BUCKETS: [f64; 13] = [0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0];
-
-impl FlowMetrics {
-    fn new() -> Self {
-        use telemetry::metrics::{counter_vec, gauge_vec, histogram_vec};
-        const BOTH: [&str; 2] = ["priority_level", "flow_schema"];
-        let limit = |name, help| gauge_vec(name, help, &["priority_level"]);
-        Self {
-            dispatched: counter_vec(
-                "apiserver_flowcontrol_dispatched_requests_total",
-                "Number of requests executed by API Priority and Fairness subsystem",
-                &BOTH,
-            ),
-            rejected: counter_vec(
-                "apiserver_flowcontrol_rejected_requests_total",
-                "Number of requests rejected by API Priority and Fairness subsystem",
-                &["priority_level", "flow_schema", "reason"],
-            ),
-            in_queue: gauge_vec(
-                "apiserver_flowcontrol_current_inqueue_requests",
-                "Number of requests currently pending in queues of the API Priority and Fairness subsystem",
-                &BOTH,
-            ),
-            executing: gauge_vec(
-                "apiserver_flowcontrol_current_executing_requests",
-                "Number of requests in initial (for a WATCH) or any (for a non-WATCH) execution stage in the API Priority and \
-                 Fairness subsystem",
-                &BOTH,
-            ),
-            executing_seats: gauge_vec(
-                "apiserver_flowcontrol_current_executing_seats",
-                "Concurrency (number of seats) occupied by the currently executing requests in the API Priority and Fairness \
-                 subsystem",
-                &BOTH,
-            ),
-            limits: [
-                (
-                    limit(
-                        "apiserver_flowcontrol_nominal_limit_seats",
-                        "Nominal number of execution seats configured for each priority level",
-                    ),
-                    "nominal",
-                ),
-                (
-                    limit(
-                        "apiserver_flowcontrol_lower_limit_seats",
-                        "Configured lower bound on number of execution seats available to each priority level",
-                    ),
-                    "lower",
-                ),
-                (
-                    limit(
-                        "apiserver_flowcontrol_upper_limit_seats",
-                        "Configured upper bound on number of execution seats available to each priority level",
-                    ),
-                    "upper",
-                ),
-                (
-                    limit(
-                        "apiserver_flowcontrol_current_limit_seats",
-                        "current derived number of execution seats available to each priority level",
-                    ),
-                    "current",
-                ),
-            ],
-            wait: histogram_vec(
-                "apiserver_flowcontrol_request_wait_duration_seconds",
-                "Length of time a request spent waiting in its queue",
-                &["priority_level", "flow_schema", "execute"],
-                &BUCKETS,
-            ),
-            execution: histogram_vec(
-                "apiserver_flowcontrol_request_execution_seconds",
-                "Duration of initial stage (for a WATCH) or any (for a non-WATCH) stage of request execution in the API Priority \
-                 and Fairness subsystem",
-                &["priority_level", "flow_schema", "type"],
-                &BUCKETS,
-            ),
-        }
-    }
 }
 
 fn too_many() -> Status {

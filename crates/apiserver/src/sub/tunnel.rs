@@ -96,10 +96,10 @@ where
     let inward = async {
         while let Some(Ok(message)) = incoming.next().await {
             match message {
-                Message::Binary(bytes) => {
-                    if writer.write_all(&bytes).await.is_err() || writer.flush().await.is_err() {
-                        break;
-                    }
+                Message::Binary(bytes)
+                    if (writer.write_all(&bytes).await.is_err() || writer.flush().await.is_err()) =>
+                {
+                    break;
                 }
                 Message::Close(_) => break,
                 _ => {}

@@ -156,9 +156,8 @@ impl ServiceHooks {
                 let wanted = u16::try_from(prepare::node_port(port)).unwrap_or(0);
                 let key =
                     (port.get("port").cloned().unwrap_or_default(), port.get("protocol").cloned().unwrap_or_default());
-                let shared = own.iter().find(|(n, p, proto)| {
-                    (wanted == *n || (wanted == 0 && *p == key.0)) && *proto != key.1
-                });
+                let shared =
+                    own.iter().find(|(n, p, proto)| (wanted == *n || (wanted == 0 && *p == key.0)) && *proto != key.1);
                 let allocated = match shared {
                     Some((number, ..)) => Ok(*number),
                     None if wanted != 0 && kept.contains(&wanted) => Ok(wanted),

@@ -24,7 +24,7 @@ pub fn quota(milli_cpu: i64) -> i64 {
     if milli_cpu <= 0 { 0 } else { (milli_cpu * PERIOD / 1000).max(MIN_QUOTA) }
 }
 
-fn list<'a>(resources: Option<&'a ResourceRequirements>, limits: bool) -> Option<&'a ResourceList> {
+fn list(resources: Option<&ResourceRequirements>, limits: bool) -> Option<&ResourceList> {
     let resources = resources?;
     if limits { resources.limits.as_ref() } else { resources.requests.as_ref() }
 }

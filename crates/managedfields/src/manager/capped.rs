@@ -30,10 +30,10 @@ pub(super) fn cap(managed: &mut Managed) {
             first_of_version.push((version, id));
             continue;
         };
-        if !managed.managers.contains_key(&bucket) {
-            if let Some(oldest) = managed.managers.remove(&first) {
-                managed.managers.insert(bucket.clone(), oldest);
-            }
+        if !managed.managers.contains_key(&bucket)
+            && let Some(oldest) = managed.managers.remove(&first)
+        {
+            managed.managers.insert(bucket.clone(), oldest);
         }
         let time = managed.times.get(&id).cloned();
         managed.managers.remove(&id);

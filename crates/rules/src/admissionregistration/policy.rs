@@ -46,7 +46,7 @@ fn policy(policy: &C) {
     }
     let matched = spec.get("matchConstraints");
     if matched.exists() {
-        if matched.get("resourceRules").len() == 0 {
+        if matched.get("resourceRules").is_empty() {
             matched.get("resourceRules").missing("");
         }
         resources(&matched);
@@ -92,7 +92,7 @@ fn mutations(spec: &C, env: &Env) {
         }
     }
     let mutations = spec.get("mutations");
-    if mutations.len() == 0 {
+    if mutations.is_empty() {
         mutations.missing("mutations must contain at least one item");
     }
     for mutation in mutations.items() {
@@ -119,7 +119,7 @@ fn mutations(spec: &C, env: &Env) {
 
 fn validations(policy: &C, spec: &C, env: &Env) {
     let (validations, annotations) = (spec.get("validations"), spec.get("auditAnnotations"));
-    if validations.len() == 0 && annotations.len() == 0 {
+    if validations.is_empty() && annotations.is_empty() {
         for list in [&validations, &annotations] {
             list.missing("validations or auditAnnotations must contain at least one item");
         }

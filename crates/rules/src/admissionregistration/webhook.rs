@@ -170,7 +170,7 @@ fn webhook_url(url: &C) {
 }
 
 fn review_versions(versions: &C) {
-    if versions.len() == 0 {
+    if versions.is_empty() {
         return versions.missing("must specify one of v1, v1beta1");
     }
     let mut seen: Vec<&str> = Vec::new();
@@ -204,7 +204,7 @@ pub(super) fn match_conditions(conditions: &C, params: bool) {
     const MOST: usize = 64;
     let mut names: Vec<&str> = Vec::new();
     conditions.max_items(MOST);
-    if conditions.len() == 0 {
+    if conditions.is_empty() {
         return;
     }
     let env = env(Has { params, authorizer: true, ..Has::default() }, Type::DYN, Type::DYN);

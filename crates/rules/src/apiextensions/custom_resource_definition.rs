@@ -226,7 +226,7 @@ fn update(new: &C, old: &C) {
 
 fn status(new: &C, _old: &C) {
     let stored = new.get("status.storedVersions");
-    if stored.len() == 0 {
+    if stored.is_empty() {
         return stored.invalid("must have at least one stored version");
     }
     let storage = new.get("spec.versions");

@@ -78,7 +78,7 @@ fn walk(schema: &C, place: &Place, total: &mut Total) {
         walk(&items, &Place { count, uncorrelated, root: embedded(&items) }, total);
     }
     let rules = schema.get("x-kubernetes-validations");
-    if rules.len() == 0 {
+    if rules.is_empty() {
         return;
     }
     let Some(declared) = schema.value().and_then(|schema| declare(schema, place.root)) else {

@@ -101,7 +101,7 @@ fn with_claims(spec: &C) -> Value {
     pod.remove("hostname");
     pod.remove("subdomain");
     let claims = spec.get("volumeClaimTemplates");
-    if claims.len() > 0 {
+    if !claims.is_empty() {
         let names: Vec<&str> = claims.items().map(|c| c.get("metadata.name").str()).collect();
         let mut volumes: Vec<Value> =
             names.iter().map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}})).collect();

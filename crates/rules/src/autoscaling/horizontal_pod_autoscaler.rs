@@ -160,7 +160,7 @@ fn scaling_rules(rules: &C) {
     }
     rules.get("selectPolicy").optional_one_of(&["Disabled", "Max", "Min"]);
     let policies = rules.get("policies");
-    if policies.len() == 0 {
+    if policies.is_empty() {
         policies.missing("must specify at least one Policy");
     }
     for policy in policies.items() {

@@ -189,7 +189,7 @@ fn indexed(spec: &C) {
     let success = spec.get("successPolicy");
     if success.exists() {
         let rules = success.get("rules");
-        if rules.len() == 0 {
+        if rules.is_empty() {
             rules.missing("at least one rules must be specified when the successPolicy is specified");
         }
         rules.max_items(20);
@@ -217,7 +217,7 @@ fn failure_policy(policy: &C, spec: &C) {
     for rule in rules.items() {
         rule.get("action").required_one_of(&["Count", "FailIndex", "FailJob", "Ignore"]);
         let (codes, conditions) = (rule.get("onExitCodes"), rule.get("onPodConditions"));
-        match (codes.exists(), conditions.len() > 0) {
+        match (codes.exists(), !conditions.is_empty()) {
             (true, true) => rule.invalid_value(
                 rule.value_or_null(),
                 "specifying both OnExitCodes and OnPodConditions is not supported",
@@ -234,7 +234,7 @@ fn failure_policy(policy: &C, spec: &C) {
             }
             codes.get("operator").required_one_of(&["In", "NotIn"]);
             let values = codes.get("values");
-            if values.len() == 0 {
+            if values.is_empty() {
                 values.invalid("at least one value is required");
             }
             if codes.get("operator").str() == "In" {

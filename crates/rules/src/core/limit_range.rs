@@ -46,7 +46,7 @@ fn validate(range: &C) {
         types.push(kind.str());
         if kind.str() == "Pod" {
             for list in ["default", "defaultRequest"] {
-                if item.get(list).len() > 0 {
+                if !item.get(list).is_empty() {
                     item.get(list).forbidden("may not be specified when `type` is 'Pod'");
                 }
             }

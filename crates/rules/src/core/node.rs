@@ -107,7 +107,7 @@ fn update(new: &C, old: &C) {
     addresses(new);
     taints(new);
     let ranges = new.get("spec.podCIDRs");
-    if old.get("spec.podCIDRs").len() > 0 && !ranges.same(&old.get("spec.podCIDRs")) {
+    if !old.get("spec.podCIDRs").is_empty() && !ranges.same(&old.get("spec.podCIDRs")) {
         ranges.forbidden("node updates may not change podCIDR except from \"\" to valid");
     }
     let provider = new.get("spec.providerID");

@@ -34,7 +34,7 @@ fn validate(volume: &C) {
     let spec = volume.get("spec");
     super::persistent_volume_claim::access_modes(&spec.get("accessModes"), "");
     let capacity = spec.get("capacity");
-    if capacity.len() == 0 {
+    if capacity.is_empty() {
         capacity.missing("");
     } else if capacity.len() > 1 || !capacity.key("storage").exists() {
         capacity.not_supported(&["storage"]);

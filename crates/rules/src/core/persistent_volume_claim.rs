@@ -78,7 +78,7 @@ pub fn validate_spec(spec: &C) {
 
 /// Access modes, at least one, `ReadWriteOncePod` only alone.
 pub fn access_modes(modes: &C, absent: &str) {
-    if modes.len() == 0 {
+    if modes.is_empty() {
         modes.missing(absent);
     }
     for mode in modes.items() {

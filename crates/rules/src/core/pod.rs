@@ -15,10 +15,10 @@ pub const RULES: Rules = Rules {
 fn create(pod: &C) {
     metadata_and_spec(pod);
     let spec = pod.get("spec");
-    if spec.get("ephemeralContainers").len() > 0 {
+    if !spec.get("ephemeralContainers").is_empty() {
         spec.get("ephemeralContainers").forbidden("cannot be set on create");
     }
-    if !spec.get("nodeName").is_zero() && spec.get("schedulingGates").len() > 0 {
+    if !spec.get("nodeName").is_zero() && !spec.get("schedulingGates").is_empty() {
         spec.get("nodeName").forbidden("cannot be set until all schedulingGates have been cleared");
     }
 }

@@ -29,7 +29,7 @@ pub fn update(new: &C, old: &C) {
     let mut munged = now.clone();
     let mut then_clean = then.clone();
     munge(&mut munged, then);
-    if before.get("schedulingGates").len() > 0 {
+    if !before.get("schedulingGates").is_empty() {
         gated(&spec, &before, &mut munged, &mut then_clean);
     }
     let (munged, then) = (Value::Object(munged), Value::Object(then_clean));
@@ -229,7 +229,7 @@ fn container_transitions(now: &C, then: &C, policy: &str, old: &C) {
         let name = before.get("name").str();
         let spec = old.get("spec.containers");
         let own = spec.items().any(|c| {
-            c.get("name").str() == name && (c.get("restartPolicy").exists() || c.get("restartPolicyRules").len() > 0)
+            c.get("name").str() == name && (c.get("restartPolicy").exists() || !c.get("restartPolicyRules").is_empty())
         });
         if own || (policy == "OnFailure" && code != 0) {
             continue;

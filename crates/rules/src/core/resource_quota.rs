@@ -45,10 +45,10 @@ fn validate(quota: &C) {
         }
         let (operator, values) = (expression.get("operator"), expression.get("values"));
         match operator.str() {
-            "In" | "NotIn" if values.len() == 0 => {
+            "In" | "NotIn" if values.is_empty() => {
                 values.missing("must be at least one value when `operator` is 'In' or 'NotIn' for scope selector");
             }
-            "Exists" | "DoesNotExist" if values.len() > 0 => {
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
                 values.invalid("must be no value when `operator` is 'Exists' or 'DoesNotExist' for scope selector");
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}

@@ -35,21 +35,15 @@ fn validate(secret: &C) {
             let annotations = secret.get("metadata.annotations");
             annotations.key("kubernetes.io/service-account.name").required();
         }
-        "kubernetes.io/dockercfg" => {
-            if need(".dockercfg") {
-                json_object(&data.key(".dockercfg"));
-            }
+        "kubernetes.io/dockercfg" if need(".dockercfg") => {
+            json_object(&data.key(".dockercfg"));
         }
-        "kubernetes.io/dockerconfigjson" => {
-            if need(".dockerconfigjson") {
-                json_object(&data.key(".dockerconfigjson"));
-            }
+        "kubernetes.io/dockerconfigjson" if need(".dockerconfigjson") => {
+            json_object(&data.key(".dockerconfigjson"));
         }
-        "kubernetes.io/basic-auth" => {
-            if !data.key("username").exists() && !data.key("password").exists() {
-                need("username");
-                need("password");
-            }
+        "kubernetes.io/basic-auth" if !data.key("username").exists() && !data.key("password").exists() => {
+            need("username");
+            need("password");
         }
         "kubernetes.io/ssh-auth" => {
             data.key("ssh-privatekey").required();

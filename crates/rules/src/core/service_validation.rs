@@ -18,7 +18,7 @@ const AFFINITY_MAX: i64 = 86_400;
 /// A new service, or the new form of one.
 pub fn create(service: &C) {
     let spec = service.get("spec");
-    if spec.get("ports").len() == 0 && !is_headless(&spec) && spec.get("type").str() != "ExternalName" {
+    if spec.get("ports").is_empty() && !is_headless(&spec) && spec.get("type").str() != "ExternalName" {
         spec.get("ports").missing("");
     }
     by_type(&spec);
@@ -63,16 +63,14 @@ fn by_type(spec: &C) {
                 spec.get("clusterIPs").index(0).invalid("may not be set to 'None' for LoadBalancer services");
             }
         }
-        "NodePort" => {
-            if is_headless(spec) {
-                spec.get("clusterIPs").index(0).invalid("may not be set to 'None' for NodePort services");
-            }
+        "NodePort" if is_headless(spec) => {
+            spec.get("clusterIPs").index(0).invalid("may not be set to 'None' for NodePort services");
         }
         "ExternalName" => {
             for (field, what) in
                 [("clusterIPs", "clusterIPs"), ("ipFamilies", "ipFamilies"), ("ipFamilyPolicy", "ipFamilyPolicy")]
             {
-                if spec.get(field).len() > 0 {
+                if !spec.get(field).is_empty() {
                     spec.get(what).forbidden("may not be set for ExternalName services");
                 }
             }
@@ -172,10 +170,8 @@ fn affinity(spec: &C) {
                 timeout.invalid(format!("must be greater than 0 and less than {AFFINITY_MAX}"));
             }
         }
-        "None" => {
-            if config.exists() {
-                config.forbidden("must not be set when session affinity is None");
-            }
+        "None" if config.exists() => {
+            config.forbidden("must not be set when session affinity is None");
         }
         _ => {}
     }
@@ -201,7 +197,7 @@ fn usable_external_ip(ip: &C) {
 
 fn source_ranges(spec: &C) {
     let ranges = spec.get("loadBalancerSourceRanges");
-    if ranges.len() > 0 && spec.get("type").str() != "LoadBalancer" {
+    if !ranges.is_empty() && spec.get("type").str() != "LoadBalancer" {
         ranges.forbidden("may only be used when `type` is 'LoadBalancer'");
     }
     for range in ranges.items() {
@@ -270,7 +266,7 @@ fn traffic(spec: &C) {
     let external = spec.get("externalTrafficPolicy");
     let accessible = match spec.get("type").str() {
         "LoadBalancer" | "NodePort" => true,
-        "ClusterIP" => spec.get("externalIPs").len() > 0,
+        "ClusterIP" => !spec.get("externalIPs").is_empty(),
         _ => false,
     };
     if accessible {
@@ -310,7 +306,7 @@ fn balancer_class(spec: &C) {
 fn status_ingress(service: &C) {
     let ingress = service.get("status.loadBalancer.ingress");
     if service.get("spec.type").str() != "LoadBalancer" {
-        if ingress.len() > 0 {
+        if !ingress.is_empty() {
             ingress.forbidden("may only be used when `spec.type` is 'LoadBalancer'");
         }
         return;
@@ -352,7 +348,7 @@ pub fn update(new: &C, old: &C) {
     if !(headless && was_headless) {
         kept(&spec, &before, "clusterIPs", "primary clusterIP can not be unset", "secondary clusterIP");
     }
-    if headless == was_headless && !headless && spec.get("ipFamilies").len() > 0 {
+    if headless == was_headless && !headless && !spec.get("ipFamilies").is_empty() {
         kept(&spec, &before, "ipFamilies", "primary ipFamily can not be unset", "secondary ipFamily");
     }
 }
@@ -370,9 +366,9 @@ fn kept(spec: &C, before: &C, field: &str, unset: &str, secondary: &str) {
         return;
     }
     let first = |list: &C| list.array().first().cloned();
-    if now.len() == 0 {
+    if now.is_empty() {
         at(0, unset);
-    } else if then.len() > 0 && first(&now) != first(&then) {
+    } else if !then.is_empty() && first(&now) != first(&then) {
         at(0, "may not change once set");
     }
     let policy = spec.get("ipFamilyPolicy");

@@ -34,7 +34,7 @@ fn endpoints(slice: &C, kind: &str) {
     }
     for endpoint in endpoints.items() {
         let addresses = endpoint.get("addresses");
-        if addresses.len() == 0 {
+        if addresses.is_empty() {
             addresses.missing("must contain at least 1 address");
         }
         addresses.max_items(MAX_ADDRESSES);

@@ -34,7 +34,7 @@ fn validate(schema: &C) {
     }
     for rule in spec.get("rules").items() {
         let subjects = rule.get("subjects");
-        if subjects.len() == 0 {
+        if subjects.is_empty() {
             subjects.missing("subjects must contain at least one value");
         }
         for subject in subjects.items() {
@@ -57,7 +57,7 @@ fn validate(schema: &C) {
         }
         for list in ["resourceRules", "nonResourceRules"] {
             for entry in rule.get(list).items() {
-                if entry.get("verbs").len() == 0 {
+                if entry.get("verbs").is_empty() {
                     entry.get("verbs").missing("verbs must contain at least one value");
                 }
             }

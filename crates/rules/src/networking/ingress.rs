@@ -11,7 +11,7 @@ pub const RULES: Rules = Rules { validate, validate_status: status, ..Rules::NON
 fn validate(ingress: &C) {
     let spec = ingress.get("spec");
     let (rules, default) = (spec.get("rules"), spec.get("defaultBackend"));
-    if rules.len() == 0 && !default.exists() {
+    if rules.is_empty() && !default.exists() {
         spec.invalid_value(Value::Null, "either `defaultBackend` or `rules` must be specified");
     }
     if default.exists() {

@@ -7,7 +7,7 @@ pub const RULES: Rules = Rules { validate, validate_update: update, ..Rules::NON
 
 fn validate(range: &C) {
     let cidrs = range.get("spec.cidrs");
-    if cidrs.len() == 0 {
+    if cidrs.is_empty() {
         return cidrs.missing("at least one CIDR required");
     }
     if cidrs.len() > 2 {

@@ -15,7 +15,7 @@ fn cluster_role(role: &C) {
         return;
     }
     let selectors = aggregation.get("clusterRoleSelectors");
-    if selectors.len() == 0 {
+    if selectors.is_empty() {
         selectors.missing("at least one clusterRoleSelector required if aggregationRule is non-nil");
     }
     for selector in selectors.items() {
@@ -25,23 +25,23 @@ fn cluster_role(role: &C) {
 
 fn rules(role: &C, namespaced: bool) {
     for rule in role.get("rules").items() {
-        if rule.get("verbs").len() == 0 {
+        if rule.get("verbs").is_empty() {
             rule.get("verbs").missing("verbs must contain at least one value");
         }
         let urls = rule.get("nonResourceURLs");
-        if urls.len() > 0 {
+        if !urls.is_empty() {
             if namespaced {
                 urls.invalid("namespaced rules cannot apply to non-resource URLs");
             }
-            if ["apiGroups", "resources", "resourceNames"].iter().any(|field| rule.get(field).len() > 0) {
+            if ["apiGroups", "resources", "resourceNames"].iter().any(|field| !rule.get(field).is_empty()) {
                 urls.invalid("rules cannot apply to both regular resources and non-resource URLs");
             }
             continue;
         }
-        if rule.get("apiGroups").len() == 0 {
+        if rule.get("apiGroups").is_empty() {
             rule.get("apiGroups").missing("resource rules must supply at least one api group");
         }
-        if rule.get("resources").len() == 0 {
+        if rule.get("resources").is_empty() {
             rule.get("resources").missing("resource rules must supply at least one resource");
         }
     }

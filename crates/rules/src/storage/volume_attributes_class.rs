@@ -9,7 +9,7 @@ fn validate(class: &C) {
     super::storage_class::provisioner(&class.get("driverName"));
     let parameters = class.get("parameters");
     super::storage_class::parameters(&parameters);
-    if parameters.len() == 0 {
+    if parameters.is_empty() {
         parameters.missing("must contain at least one key/value pair");
     }
 }

@@ -231,10 +231,10 @@ impl<'s, S: Source> Decoder<'s, S> {
             Kind::String | Kind::Null => {}
             kind => return Err(self.mismatch(kind_name(kind), "string", Some(key))),
         }
-        if let Scalar::String(text) = self.source.scalar()? {
-            if !text.is_empty() {
-                out.insert(key.to_owned(), text.into());
-            }
+        if let Scalar::String(text) = self.source.scalar()?
+            && !text.is_empty()
+        {
+            out.insert(key.to_owned(), text.into());
         }
         Ok(())
     }

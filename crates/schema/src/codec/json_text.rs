@@ -246,14 +246,14 @@ impl Source for Text<'_> {
             self.fresh.pop();
             return Ok(None);
         }
-        if let Some(fresh) = self.fresh.last_mut() {
-            if !std::mem::replace(fresh, false) {
-                if byte != b',' {
-                    return Err(self.invalid("after object key:value pair"));
-                }
-                self.pos += 1;
-                byte = self.byte()?;
+        if let Some(fresh) = self.fresh.last_mut()
+            && !std::mem::replace(fresh, false)
+        {
+            if byte != b',' {
+                return Err(self.invalid("after object key:value pair"));
             }
+            self.pos += 1;
+            byte = self.byte()?;
         }
         if byte != b'"' {
             return Err(self.invalid("looking for beginning of object key string"));
@@ -279,15 +279,15 @@ impl Source for Text<'_> {
             self.fresh.pop();
             return Ok(false);
         }
-        if let Some(fresh) = self.fresh.last_mut() {
-            if !std::mem::replace(fresh, false) {
-                if byte != b',' {
-                    return Err(self.invalid("after array element"));
-                }
-                self.pos += 1;
-                if self.byte()? == b']' {
-                    return Err(self.invalid("looking for beginning of value"));
-                }
+        if let Some(fresh) = self.fresh.last_mut()
+            && !std::mem::replace(fresh, false)
+        {
+            if byte != b',' {
+                return Err(self.invalid("after array element"));
+            }
+            self.pos += 1;
+            if self.byte()? == b']' {
+                return Err(self.invalid("looking for beginning of value"));
             }
         }
         Ok(true)
@@ -377,11 +377,11 @@ impl Source for Tree {
     }
 
     fn next_key(&mut self) -> Result<Option<String>> {
-        if let Some(Open::Object(entries)) = self.open.last_mut() {
-            if let Some((key, value)) = entries.next() {
-                self.next = value;
-                return Ok(Some(key));
-            }
+        if let Some(Open::Object(entries)) = self.open.last_mut()
+            && let Some((key, value)) = entries.next()
+        {
+            self.next = value;
+            return Ok(Some(key));
         }
         self.open.pop();
         Ok(None)
@@ -397,11 +397,11 @@ impl Source for Tree {
     }
 
     fn next_elem(&mut self) -> Result<bool> {
-        if let Some(Open::Array(items)) = self.open.last_mut() {
-            if let Some(value) = items.next() {
-                self.next = value;
-                return Ok(true);
-            }
+        if let Some(Open::Array(items)) = self.open.last_mut()
+            && let Some(value) = items.next()
+        {
+            self.next = value;
+            return Ok(true);
         }
         self.open.pop();
         Ok(false)

@@ -14,7 +14,10 @@ pub(super) fn read<S: Sink>(walk: &mut Walk<'_, S>, elem: Elem, bytes: &[u8], de
     let (schema_number, id) = match elem {
         Elem::PropsOrBool(id) => (2, id),
         Elem::PropsOrArray(id) | Elem::PropsOrStrings(id) => (1, id),
-        _ => return Ok(walk.sink.null()),
+        _ => {
+            walk.sink.null();
+            return Ok(());
+        }
     };
     let (mut schema, mut allows, mut list) = (None, false, Vec::new());
     let mut reader = Reader::new(bytes);

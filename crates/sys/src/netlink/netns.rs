@@ -127,7 +127,7 @@ impl AsFd for NetNs {
 pub fn is_namespace(path: impl AsRef<Path>) -> bool {
     const NSFS_MAGIC: i64 = 0x6e73_6673;
     const PROC_SUPER_MAGIC: i64 = 0x9fa0;
-    rustix::fs::statfs(path.as_ref()).is_ok_and(|s| matches!(s.f_type as i64, NSFS_MAGIC | PROC_SUPER_MAGIC))
+    rustix::fs::statfs(path.as_ref()).is_ok_and(|s| matches!(s.f_type, NSFS_MAGIC | PROC_SUPER_MAGIC))
 }
 
 /// Undoes [`NetNs::create_pinned`]; absent is fine.

@@ -184,7 +184,7 @@ fn capabilities<'a>(container: &'a Value, field: &str) -> Vec<&'a str> {
 /// The containers that add a capability beyond `allowed`, and those capabilities, as messages name them.
 fn added(pod: &Pod<'_>, allowed: &[&str]) -> Option<String> {
     let bad = |c: &&str| !allowed.contains(c);
-    let names = pod.names_of(|c| capabilities(c, "add").iter().any(|c| bad(&c)));
+    let names = pod.names_of(|c| capabilities(c, "add").iter().any(&bad));
     let all: BTreeSet<&str> = pod.containers.iter().flat_map(|c| capabilities(c, "add")).filter(bad).collect();
     let what = "in securityContext.capabilities.add";
     (!names.is_empty()).then(|| format!("{} must not include {} {what}", named(&names), quote(all)))
@@ -324,7 +324,7 @@ fn bad_seccomp(holder: &Value) -> Option<String> {
 
 fn explicit_seccomp(pod: &Pod<'_>) -> Option<Violation> {
     let setters = pod.setters(|h| bad_seccomp(h).is_some())?;
-    let values = quote(&pod.values(bad_seccomp));
+    let values = quote(pod.values(bad_seccomp));
     violation("seccompProfile", format!("{setters} must not set securityContext.seccompProfile.type to {values}"))
 }
 

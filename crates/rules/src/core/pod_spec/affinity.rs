@@ -38,7 +38,7 @@ fn weight(preferred: &C) {
 
 /// The terms of a node selector, of which there must be some.
 pub fn node_selector_terms(terms: &C) {
-    if terms.len() == 0 {
+    if terms.is_empty() {
         return terms.missing("must have at least one node selector term");
     }
     for term in terms.items() {
@@ -52,12 +52,12 @@ fn node_selector_term(term: &C) {
         let (operator, values) = (expression.get("operator"), expression.get("values"));
         match operator.str() {
             "In" | "NotIn" => {
-                if values.len() == 0 {
+                if values.is_empty() {
                     values.missing("must be specified when `operator` is 'In' or 'NotIn'");
                 }
             }
             "Exists" | "DoesNotExist" => {
-                if values.len() > 0 {
+                if !values.is_empty() {
                     values.forbidden("may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
                 }
             }
@@ -114,7 +114,7 @@ fn match_label_keys(holder: &C) {
     let selector = holder.get("labelSelector");
     for field in ["matchLabelKeys", "mismatchLabelKeys"] {
         let keys = holder.get(field);
-        if keys.len() > 0 && !selector.exists() {
+        if !keys.is_empty() && !selector.exists() {
             keys.forbidden("must not be specified when labelSelector is not set");
         }
         for key in keys.items() {

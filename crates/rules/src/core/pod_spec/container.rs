@@ -31,7 +31,7 @@ const EPHEMERAL_FIELDS: [&str; 17] = [
 pub fn validate(around: &Spec<'_, '_, '_>, holder: Holder) {
     let containers = around.spec.get("containers");
     let mut names: Vec<&str> = Vec::new();
-    if containers.len() == 0 {
+    if containers.is_empty() {
         containers.missing("");
     }
     let mut host_ports = Vec::new();
@@ -75,9 +75,9 @@ fn init_containers<'v>(around: &Spec<'_, '_, 'v>, names: &mut Vec<&'v str>, hold
         unique_if_named(&container, names);
         let policy = container.get("restartPolicy");
         let sidecar = policy.str() == "Always";
-        if !policy.exists() && container.get("restartPolicyRules").len() > 0 {
+        if !policy.exists() && !container.get("restartPolicyRules").is_empty() {
             policy.missing("must specify restartPolicy when restart rules are used");
-        } else if sidecar && container.get("restartPolicyRules").len() > 0 {
+        } else if sidecar && !container.get("restartPolicyRules").is_empty() {
             let rules = container.get("restartPolicyRules");
             rules.forbidden("restartPolicyRules are not allowed for init containers with restart policy Always");
         } else if policy.exists() {
@@ -218,7 +218,7 @@ fn restart_rules(container: &C) {
     let rules = container.get("restartPolicyRules");
     if policy.exists() {
         policy.one_of(&["Always", "Never", "OnFailure"]);
-    } else if rules.len() > 0 {
+    } else if !rules.is_empty() {
         policy.missing("must specify restartPolicy when restart rules are used");
     }
     rules.max_items(20);

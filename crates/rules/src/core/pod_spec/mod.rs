@@ -175,7 +175,7 @@ fn dns_config(spec: &C) {
         if !config.exists() {
             return config.missing("must provide `dnsConfig` when `dnsPolicy` is None");
         }
-        if servers.len() == 0 {
+        if servers.is_empty() {
             return servers.missing("must provide at least one DNS nameserver when `dnsPolicy` is None");
         }
     }
@@ -226,7 +226,7 @@ pub fn template(template: &C) {
     meta_v1::template_metadata(&metadata);
     let spec = template.get("spec");
     validate(&spec, Holder::Template, "");
-    if spec.get("ephemeralContainers").len() > 0 {
+    if !spec.get("ephemeralContainers").is_empty() {
         spec.get("ephemeralContainers").forbidden("ephemeral containers not allowed in pod template");
     }
 }

@@ -51,7 +51,7 @@ fn host_users(spec: &C) {
     }
     for list in ["initContainers", "containers", "ephemeralContainers"] {
         for container in spec.get(list).items() {
-            if container.get("volumeDevices").len() > 0 {
+            if !container.get("volumeDevices").is_empty() {
                 container.get("volumeDevices").forbidden("when `hostUsers` is false");
             }
         }
