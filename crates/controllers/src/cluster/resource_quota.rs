@@ -176,10 +176,16 @@ impl Controller {
             quotas.iter().for_each(|quota| self.queue.add_after(quota.key(), UNSERVED));
             return Ok(Some(0));
         };
-        let counts = Arc::new(Counts::default());
-        if self.counts.lock().insert(name.clone(), counts.clone()).is_some() {
-            return Ok(None);
-        }
+        let counts = {
+            let mut all = self.counts.lock();
+            if let Some(counts) = all.get(name) {
+                // Another worker was here meanwhile; its list looks at this quota again when it is there.
+                return Ok(counts.of(namespace));
+            }
+            let counts = Arc::new(Counts::default());
+            all.insert(name.clone(), counts.clone());
+            counts
+        };
         let (client, shutdown, events) =
             (self.context.client.clone(), self.context.shutdown.clone(), Arc::downgrade(self));
         rt::spawn("quota counts", async move {
