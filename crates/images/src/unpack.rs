@@ -325,6 +325,11 @@ fn remove_existing(parent: &OwnedFd, name: &std::ffi::OsStr, path: &Path) -> Res
     }
 }
 
+/// A number of a header; an empty field counts as 0, as tools that write images in Go take it.
+fn number(header: &tar::Header, field: &[u8], value: fn(&tar::Header) -> io::Result<u64>) -> io::Result<u64> {
+    if field.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(0) } else { value(header) }
+}
+
 /// Owner, mode, extended attributes and time of an entry.
 struct Attributes {
     uid: u32,
@@ -347,12 +352,17 @@ impl Attributes {
             }
         }
         let header = entry.header();
-        let id = |value: io::Result<u64>| value.map_err(bad).map(|v| u32::try_from(v).unwrap_or(0));
+        let raw = header.as_old();
+        let id = |field: &[u8], value: fn(&tar::Header) -> io::Result<u64>| {
+            number(header, field, value).map_err(bad).map(|v| u32::try_from(v).unwrap_or(0))
+        };
         Ok(Self {
-            uid: id(header.uid())?,
-            gid: id(header.gid())?,
+            uid: id(&raw.uid, tar::Header::uid)?,
+            gid: id(&raw.gid, tar::Header::gid)?,
             mode: header.mode().map_err(bad)? & 0o7777,
-            mtime: header.mtime().map_err(bad).map(|t| i64::try_from(t).unwrap_or(0))?,
+            mtime: number(header, &raw.mtime, tar::Header::mtime)
+                .map_err(bad)
+                .map(|t| i64::try_from(t).unwrap_or(0))?,
             xattrs,
         })
     }
@@ -416,4 +426,20 @@ fn normal(path: &[u8]) -> Result<PathBuf> {
         }
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number;
+
+    #[test]
+    fn empty_numbers_of_headers_are_zero() {
+        let mut header = tar::Header::new_old();
+        let uid = |header: &tar::Header| number(header, &header.as_old().uid, tar::Header::uid).ok();
+        assert_eq!(uid(&header), Some(0));
+        header.set_uid(1000);
+        assert_eq!(uid(&header), Some(1000));
+        header.as_old_mut().uid = *b"nobody\0\0";
+        assert_eq!(uid(&header), None);
+    }
 }
