@@ -55,6 +55,7 @@ entries! {
     "serviceaccount-token-controller", "tokens-controller", "tokens-controller", true, cluster::account_tokens::run;
     "endpointslice-controller", "endpointslice-controller", "endpoint-slice-controller", true, network::endpointslice::run;
     "endpointslice-mirroring-controller", "endpointslicemirroring-controller", "endpoint-slice-mirroring-controller", true, network::mirror::run;
+    "service-cidr-controller", "service-cidrs-controller", "service-cidr-controller", true, network::service_cidr::run;
     "endpoints-controller", "endpoint-controller", "endpoint-controller", true, network::endpoints::run;
     "namespace-controller", "namespace-controller", "namespace-controller", true, cluster::namespace::run;
     "serviceaccount-controller", "service-account-controller", "serviceaccount-controller", true, cluster::service_account::run;

@@ -28,12 +28,12 @@ pub(crate) fn claims_of(pod: &Pod) -> Vec<String> {
     volumes.iter().filter_map(name).map(|name| format!("{}/{name}", pod.namespace())).collect()
 }
 
-fn has<T: Kind>(object: &T, finalizer: &str) -> bool {
+pub(crate) fn has<T: Kind>(object: &T, finalizer: &str) -> bool {
     object.metadata().finalizers.iter().flatten().any(|f| f == finalizer)
 }
 
 /// Writes the object with or without the finalizer.
-async fn write<T: Kind>(context: &Context, object: &T, finalizer: &str, wanted: bool) -> Result<(), Error> {
+pub(crate) async fn write<T: Kind>(context: &Context, object: &T, finalizer: &str, wanted: bool) -> Result<(), Error> {
     let mut changed = object.clone();
     let finalizers = changed.metadata_mut().finalizers.get_or_insert_default();
     finalizers.retain(|f| f != finalizer);
