@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -93,11 +94,19 @@ impl LogFile {
         (format!("{}-", part(self.path.file_stem()).unwrap_or_default()), extension)
     }
 
-    /// `audit-2026-01-02T15-04-05.000.log`
+    /// `audit-2026-01-02T15-04-05.000.log`; a name that is taken, by a log put aside in the same millisecond, is not taken
+    /// again: its records would be lost.
     fn aside(&self) -> PathBuf {
         let (stem, extension) = self.stem();
-        let now = meta::time::format_micros(rt::time::now()).replace(':', "-");
-        self.path.with_file_name(format!("{stem}{}{extension}", &now[..now.len() - 4]))
+        let mut at = rt::time::now();
+        loop {
+            let time = meta::time::format_micros(at).replace(':', "-");
+            let path = self.path.with_file_name(format!("{stem}{}{extension}", &time[..time.len() - 4]));
+            match at.checked_add(Duration::from_millis(1)) {
+                Ok(next) if path.exists() => at = next,
+                _ => return path,
+            }
+        }
     }
 
     /// Removes old logs beyond their number and age.
