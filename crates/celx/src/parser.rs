@@ -13,7 +13,8 @@ const MAX_DEPTH: u32 = 128;
 /// Longest source in characters, upstream's number.
 const MAX_LENGTH: usize = 100_000;
 
-const RESERVED: &[&str] = &[
+/// Words that the language keeps for itself.
+pub(crate) const RESERVED: &[&str] = &[
     "as",
     "break",
     "const",

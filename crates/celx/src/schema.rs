@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
+use crate::parser::RESERVED;
 use crate::types::{Field, ObjectType, Type, TypeKind};
 
 /// Largest request, in bytes, on which bounds are built.
@@ -112,36 +113,15 @@ fn object(schema: &Json, root: bool) -> Declared {
     Declared { ty: Type::of(TypeKind::Object(ObjectType { name, fields, open: false }.into())), min_size }
 }
 
-const RESERVED: &[&str] = &[
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
+/// Literals and operators, which are no names either.
+const WORDS: [&str; 4] = ["true", "false", "null", "in"];
 
 /// A property's name as expressions write it; `None` when no expression can.
 pub fn escape(name: &str) -> Option<String> {
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    if RESERVED.contains(&name) {
+    if WORDS.contains(&name) || RESERVED.contains(&name) {
         return Some(format!("__{name}__"));
     }
     let mut escaped = String::with_capacity(name.len());
