@@ -1,8 +1,8 @@
 //! All tests in one run, with one line at the end that says how many passed and failed.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, bail};
 
@@ -69,10 +69,24 @@ fn build_binary() -> anyhow::Result<PathBuf> {
     Ok(kept)
 }
 
+/// Has the real clients fetched, beside the building.
+fn fetch_clients() -> anyhow::Result<Child> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    Command::new("sh").arg(root.join(".ci/clients")).stdin(Stdio::null()).spawn().context("start .ci/clients")
+}
+
 /// Runs every test of the workspace, or of the packages that the arguments name. Arguments go to cargo.
 pub fn run(arguments: &[String]) -> anyhow::Result<()> {
-    let binary = build_binary()?;
     let names_packages = arguments.iter().any(|a| a.starts_with("-p") || a.starts_with("--package"));
+    let clients = match names_packages && !arguments.iter().any(|a| a.ends_with("e2e")) {
+        true => None,
+        false => Some(fetch_clients()?),
+    };
+    let binary = build_binary()?;
+    if let Some(mut clients) = clients {
+        // What it could not fetch, the tests that need it say.
+        clients.wait().context("wait for .ci/clients")?;
+    }
     let mut child = cargo()
         .args(["test", "--no-fail-fast"])
         .args((!names_packages).then_some("--workspace"))
