@@ -21,7 +21,7 @@ use rt::HashMap;
 use rt::time::Instant;
 use serde_json::Value;
 
-use self::counts::Counts;
+use self::counts::{Change, Counts};
 use crate::discovery::{Served, discover};
 use crate::frame::Context;
 use crate::pods;
@@ -44,6 +44,8 @@ struct Controller {
     queue: Arc<Queue<String>>,
     counts: Mutex<HashMap<(String, String), Arc<Counts>>>,
     served: Mutex<Option<(Instant, Arc<Vec<Served>>)>>,
+    /// By key, the version of the quota that was counted last.
+    counted: Mutex<HashMap<String, u64>>,
 }
 
 /// Runs the controller.
@@ -60,6 +62,7 @@ pub(crate) async fn run(context: Context) {
         queue: queue.clone(),
         counts: Mutex::default(),
         served: Mutex::default(),
+        counted: Mutex::default(),
     });
     controller.quotas.synced().await;
     controller.pods.synced().await;
@@ -103,7 +106,10 @@ impl Controller {
                     hard(old) != hard(new)
                 }
                 Delta::Added(_) => true,
-                Delta::Deleted(_) => false,
+                Delta::Deleted(quota) => {
+                    controller.counted.lock().remove(&quota.key());
+                    false
+                }
             };
             if changed {
                 controller.queue.add(delta.object().key());
@@ -145,6 +151,19 @@ impl Controller {
             None => self.quotas.cache().list(),
         };
         quotas.iter().for_each(|quota| self.queue.add(quota.key()));
+    }
+
+    /// An object of a counted resource is seen to be there. Admission has charged what came after a quota was counted, but
+    /// what was there before, and was not seen yet, is missing in that count.
+    fn appeared(&self, namespace: &str, version: &str) {
+        let Ok(version) = version.parse::<u64>() else { return };
+        let counted = self.counted.lock();
+        for quota in self.quotas.cache().in_namespace(namespace) {
+            let key = quota.key();
+            if counted.get(&key).is_some_and(|at| *at >= version) {
+                self.queue.add(key);
+            }
+        }
     }
 
     async fn served(&self, group: &str, resource: &str) -> Result<Option<Served>, Error> {
@@ -189,9 +208,12 @@ impl Controller {
         let (client, shutdown, events) =
             (self.context.client.clone(), self.context.shutdown.clone(), Arc::downgrade(self));
         rt::spawn("quota counts", async move {
-            let changed = move |namespace: Option<&str>| {
-                if let Some(controller) = events.upgrade() {
-                    controller.offer(namespace);
+            let changed = move |change: Change<'_>| {
+                let Some(controller) = events.upgrade() else { return };
+                match change {
+                    Change::Listed => controller.offer(None),
+                    Change::Appeared { namespace, version } => controller.appeared(namespace, version),
+                    Change::Gone { namespace } => controller.offer(Some(namespace)),
                 }
             };
             shutdown.run(counts.follow(&client, &served.gvr, changed)).await;
@@ -204,6 +226,10 @@ impl Controller {
         let hard = quota.spec.as_ref().and_then(|s| s.hard.clone()).unwrap_or_default();
         let tree = api::to_object(&*quota).map_err(|e| Error::Decode(e.source))?;
         let limits = resources(tree.get(&["spec", "hard"]));
+        if let Some(version) = quota.metadata.resource_version.as_ref().and_then(|v| v.parse().ok()) {
+            // Before it is counted: what appears meanwhile is then counted again, which does no harm.
+            self.counted.lock().insert(key.to_owned(), version);
+        }
         let Some(usage) = self.usage(&quota, &tree, &limits).await? else {
             // The first list of a resource is under way and looks here again.
             return Ok(());

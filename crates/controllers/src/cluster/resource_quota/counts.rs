@@ -22,6 +22,16 @@ struct Metadata {
     resource_version: String,
 }
 
+/// What changed in the counts.
+pub(super) enum Change<'a> {
+    /// All of them, by a list.
+    Listed,
+    /// An object is seen for the first time; the version of that.
+    Appeared { namespace: &'a str, version: &'a str },
+    /// An object is gone.
+    Gone { namespace: &'a str },
+}
+
 /// The uids by namespace; `None` until the first list.
 #[derive(Default)]
 pub(super) struct Counts {
@@ -34,10 +44,11 @@ impl Counts {
         self.by_namespace.lock().as_ref().map(|all| all.get(namespace).map_or(0, HashSet::len))
     }
 
-    fn insert(&self, metadata: &Metadata) {
+    /// Whether it was not there before.
+    fn insert(&self, metadata: &Metadata) -> bool {
         let mut all = self.by_namespace.lock();
         let all = all.get_or_insert_default();
-        all.entry(metadata.namespace.clone()).or_default().insert(metadata.uid.clone());
+        all.entry(metadata.namespace.clone()).or_default().insert(metadata.uid.clone())
     }
 
     fn remove(&self, metadata: &Metadata) {
@@ -51,9 +62,8 @@ impl Counts {
         }
     }
 
-    /// Follows the resource for ever; `changed` is told of namespaces where something went, or of `None`
-    /// for all of them after a list.
-    pub(super) async fn follow(&self, client: &Client, gvr: &GroupVersionResource, changed: impl Fn(Option<&str>)) {
+    /// Follows the resource for ever; `changed` is told of each change after it is counted.
+    pub(super) async fn follow(&self, client: &Client, gvr: &GroupVersionResource, changed: impl Fn(Change<'_>)) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(30)).with_jitter(0.2);
         loop {
             match self.list_and_watch(client, gvr, &changed, &mut backoff).await {
@@ -68,7 +78,7 @@ impl Counts {
         &self,
         client: &Client,
         gvr: &GroupVersionResource,
-        changed: &impl Fn(Option<&str>),
+        changed: &impl Fn(Change<'_>),
         backoff: &mut Backoff,
     ) -> Result<(), Error> {
         let of = Resource { gvr, namespace: None };
@@ -79,7 +89,7 @@ impl Counts {
             all.entry(item.metadata.namespace).or_default().insert(item.metadata.uid);
         }
         *self.by_namespace.lock() = Some(all);
-        changed(None);
+        changed(Change::Listed);
         let mut version = list.resource_version;
         loop {
             let params = WatchParams {
@@ -94,13 +104,15 @@ impl Counts {
                 match event {
                     WatchEvent::Added(item) | WatchEvent::Modified(item) => {
                         version.clone_from(&item.metadata.resource_version);
-                        // Admission has charged it.
-                        self.insert(&item.metadata);
+                        if self.insert(&item.metadata) {
+                            let of = &item.metadata;
+                            changed(Change::Appeared { namespace: &of.namespace, version: &of.resource_version });
+                        }
                     }
                     WatchEvent::Deleted(item) => {
                         version.clone_from(&item.metadata.resource_version);
                         self.remove(&item.metadata);
-                        changed(Some(&item.metadata.namespace));
+                        changed(Change::Gone { namespace: &item.metadata.namespace });
                     }
                     WatchEvent::Bookmark { resource_version, .. } => version = resource_version,
                 }
