@@ -40,7 +40,12 @@ pub struct Inputs<'a> {
 }
 
 fn reject(reason: &str, message: impl std::fmt::Display) -> Option<Verdict> {
-    Some(Verdict { phase: "Failed", reason: reason.to_owned(), message: format!("Pod was rejected: {message}") })
+    Some(Verdict {
+        phase: "Failed",
+        reason: reason.to_owned(),
+        message: format!("Pod was rejected: {message}"),
+        rejected: true,
+    })
 }
 
 /// `None` admits; otherwise the pod fails with this verdict.

@@ -56,6 +56,8 @@ pub struct Verdict {
     pub reason: String,
     /// A sentence.
     pub message: String,
+    /// Whether the node never took the pod in: no container is told of then.
+    pub rejected: bool,
 }
 
 /// Computes the status.
@@ -94,7 +96,8 @@ pub fn generate(inputs: &Inputs<'_>) -> PodStatus {
     conditions::keep_times(&mut owned, old, &seconds(inputs.now));
     status.conditions = Some(others.into_iter().chain(owned).collect());
     addresses(inputs, &mut status);
-    let some = |list: Vec<ContainerStatus>| (!list.is_empty()).then_some(list);
+    let rejected = inputs.verdict.is_some_and(|v| v.rejected);
+    let some = |list: Vec<ContainerStatus>| (!rejected && !list.is_empty()).then_some(list);
     (status.init_container_statuses, status.container_statuses) = (some(init), some(main));
     status.ephemeral_container_statuses = some(ephemeral);
     status

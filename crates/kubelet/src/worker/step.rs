@@ -42,7 +42,8 @@ impl Worker {
             if rt::time::now() >= deadline {
                 let message = "Pod was active on the node longer than the specified deadline".to_owned();
                 self.shared.events.pod(&self.pod, EventType::Normal, "DeadlineExceeded", message.clone());
-                self.verdict = Some(Verdict { phase: "Failed", reason: "DeadlineExceeded".to_owned(), message });
+                self.verdict =
+                    Some(Verdict { phase: "Failed", reason: "DeadlineExceeded".to_owned(), message, rejected: false });
             } else {
                 self.wake_by(deadline);
             }
