@@ -119,8 +119,17 @@ impl<'a> Tracker<'a> {
             Some(old) => self.in_version(old)?,
             None => self.empty(),
         };
+        if new.gvk() == self.target.gvk {
+            // The version at hand: nothing is to be copied.
+            let served = std::mem::take(new);
+            *new = self.with_manager(|m| m.update(live, served, &self.manager));
+            if let Some(old) = old {
+                managedfields::ignore_timestamp_changes(old, new);
+            }
+            return Ok(());
+        }
         let mut tracked =
-            self.with_manager(|m| self.in_version(new).map(|served| m.update(&live, served, &self.manager)))?;
+            self.with_manager(|m| self.in_version(new).map(|served| m.update(live, served, &self.manager)))?;
         match tracked.body.get_mut("metadata").and_then(Value::as_object_mut).and_then(|m| m.remove("managedFields")) {
             Some(fields) => drop(new.metadata_mut().insert("managedFields".into(), fields)),
             None => managedfields::strip_managed_fields(new),

@@ -9,3 +9,4 @@ pub mod quota;
 pub mod requests;
 pub mod tolerations;
 pub mod tree;
+pub mod trim;

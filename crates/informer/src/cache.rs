@@ -38,11 +38,12 @@ impl<T> Delta<T> {
 struct Index<T> {
     name: &'static str,
     values: IndexFn<T>,
-    keys: HashMap<String, HashSet<String>>,
+    keys: HashMap<String, HashSet<Arc<str>>>,
 }
 
 struct Inner<T> {
-    objects: HashMap<String, Arc<T>>,
+    /// Keys are shared with the indexes.
+    objects: HashMap<Arc<str>, Arc<T>>,
     indexes: Vec<Index<T>>,
 }
 
@@ -114,7 +115,10 @@ impl<T: Kind> Cache<T> {
     /// Puts an object in and tells what that changed; `None` when this very version was there.
     pub(crate) fn upsert(&self, object: Arc<T>) -> Option<Delta<T>> {
         let key = object.key();
-        let mut inner = self.inner.write();
+        let mut guard = self.inner.write();
+        let inner = &mut *guard;
+        let key =
+            inner.objects.get_key_value(&*key).map_or_else(|| Arc::from(key.as_str()), |(known, _)| known.clone());
         let old = inner.objects.insert(key.clone(), object.clone());
         if let Some(old) = &old {
             for index in &mut inner.indexes {
@@ -141,7 +145,7 @@ impl<T: Kind> Cache<T> {
     }
 
     pub(crate) fn keys(&self) -> Vec<String> {
-        self.inner.read().objects.keys().cloned().collect()
+        self.inner.read().objects.keys().map(|key| key.to_string()).collect()
     }
 }
 
@@ -150,9 +154,9 @@ fn same<T: Kind>(old: &T, new: &T) -> bool {
 }
 
 impl<T> Index<T> {
-    fn insert(&mut self, key: &str, object: &T) {
+    fn insert(&mut self, key: &Arc<str>, object: &T) {
         for value in (self.values)(object) {
-            self.keys.entry(value).or_default().insert(key.to_owned());
+            self.keys.entry(value).or_default().insert(key.clone());
         }
     }
 

@@ -17,8 +17,8 @@ type Waiter = Box<dyn Fn() -> BoxFuture<'static, ()> + Send>;
 #[derive(Default)]
 struct State {
     informers: HashMap<(TypeId, Scope), Box<dyn Any + Send>>,
+    transforms: HashMap<TypeId, Box<dyn Any + Send>>,
     starters: Vec<Starter>,
-    waiters: Vec<Waiter>,
     running: Option<Shutdown>,
 }
 
@@ -27,12 +27,26 @@ struct State {
 pub struct Factory {
     client: Client,
     state: Arc<Mutex<State>>,
+    /// Of the informers that were asked for here.
+    waiters: Arc<Mutex<Vec<Waiter>>>,
 }
 
 impl Factory {
     /// A factory whose informers call with this client.
     pub fn new(client: Client) -> Self {
-        Self { client, state: Arc::default() }
+        Self { client, state: Arc::default(), waiters: Arc::default() }
+    }
+
+    /// A factory that calls with another client and shares this one's informers, so that a process keeps one copy of
+    /// each object. An informer lists and watches with the client of the factory that was asked for it first.
+    pub fn sharing(&self, client: Client) -> Self {
+        Self { client, state: self.state.clone(), waiters: Arc::default() }
+    }
+
+    /// Has what informers of a kind keep changed first, to keep less of it. For all informers of the kind that are made
+    /// from now on; what they hand out is then no longer fit to be written back whole.
+    pub fn set_transform<T: Kind>(&self, transform: fn(&mut T)) {
+        self.state.lock().transforms.insert(TypeId::of::<T>(), Box::new(transform));
     }
 
     /// The client that the informers use.
@@ -51,11 +65,14 @@ impl Factory {
         let key = (TypeId::of::<T>(), scope.clone());
         let known = state.informers.get(&key).and_then(|any| any.downcast_ref::<Informer<T>>());
         if let Some(informer) = known {
-            return informer.clone();
+            let informer = informer.clone();
+            self.await_later(&informer);
+            return informer;
         }
-        let informer = Informer::<T>::new(scope);
+        let transform = state.transforms.get(&TypeId::of::<T>()).and_then(|any| any.downcast_ref::<fn(&mut T)>());
+        let informer = Informer::<T>::new(scope, transform.copied());
         state.informers.insert(key, Box::new(informer.clone()));
-        let (client, runs, waits) = (self.client.clone(), informer.clone(), informer.clone());
+        let (client, runs) = (self.client.clone(), informer.clone());
         let start = move |shutdown: Shutdown| {
             rt::spawn("informer", runs.run(client, shutdown));
         };
@@ -63,11 +80,17 @@ impl Factory {
             Some(shutdown) => start(shutdown.clone()),
             None => state.starters.push(Box::new(start)),
         }
-        state.waiters.push(Box::new(move || {
+        drop(state);
+        self.await_later(&informer);
+        informer
+    }
+
+    fn await_later<T: Kind>(&self, informer: &Informer<T>) {
+        let waits = informer.clone();
+        self.waiters.lock().push(Box::new(move || {
             let informer = waits.clone();
             Box::pin(async move { informer.synced().await })
         }));
-        informer
     }
 
     /// Starts all informers there are, and from now on each new one at once.
@@ -79,9 +102,9 @@ impl Factory {
         }
     }
 
-    /// Waits until all informers there are have their first list.
+    /// Waits until all informers that were asked for here have their first list.
     pub async fn synced(&self) {
-        let waits: Vec<_> = self.state.lock().waiters.iter().map(|wait| wait()).collect();
+        let waits: Vec<_> = self.waiters.lock().iter().map(|wait| wait()).collect();
         futures::future::join_all(waits).await;
     }
 }

@@ -30,6 +30,8 @@ struct Shared<T> {
     handlers: Mutex<Vec<Handler<T>>>,
     synced: watch::Sender<bool>,
     scope: Scope,
+    /// Changes objects before they are kept.
+    transform: Option<fn(&mut T)>,
 }
 
 /// A shared cache of one kind and its handlers. Clones share it.
@@ -44,9 +46,14 @@ impl<T> Clone for Informer<T> {
 }
 
 impl<T: Kind> Informer<T> {
-    pub(crate) fn new(scope: Scope) -> Self {
-        let shared =
-            Shared { cache: Cache::new(), handlers: Mutex::default(), synced: watch::Sender::new(false), scope };
+    pub(crate) fn new(scope: Scope, transform: Option<fn(&mut T)>) -> Self {
+        let shared = Shared {
+            cache: Cache::new(),
+            handlers: Mutex::default(),
+            synced: watch::Sender::new(false),
+            scope,
+            transform,
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -194,6 +201,9 @@ impl<T: Kind> Informer<T> {
     fn upsert(&self, mut object: T) {
         // Nobody reads who manages a field, and it is half of a small object's size.
         object.metadata_mut().managed_fields = None;
+        if let Some(transform) = self.shared.transform {
+            transform(&mut object);
+        }
         let object = Arc::new(object);
         let handlers = self.shared.handlers.lock();
         let replaced = self.shared.cache.get_key(&object.key()).filter(|old| old.uid() != object.uid());

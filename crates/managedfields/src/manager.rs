@@ -10,8 +10,9 @@ mod last_applied;
 
 use meta::{Object, Status};
 use schema::codec;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use crate::element::PathElement;
 use crate::set::Set;
 use crate::shape::Shape;
 use crate::typed::{errors_text, validate};
@@ -84,13 +85,19 @@ pub struct FieldManager<'a> {
 impl FieldManager<'_> {
     /// Records a create, update or patch by `manager`. `live` is the default object for a create. Never fails: when
     /// something is wrong with the fields, the object goes on without them, as upstream.
-    pub fn update(&self, live: &Object, mut new: Object, manager: &str) -> Object {
-        let live = self.live(live);
+    pub fn update(&self, live: Object, mut new: Object, manager: &str) -> Object {
+        let mut live = self.live(live);
         let managed = self.decode_live_or_new(&live, &new);
         strip_managed_fields(&mut new);
         let Some(managed) = managed else { return new };
-        let live_bare = bare(&live);
-        if let Ok(managed) = self.track(&live, &live_bare, &bare(&new), managed, manager) {
+        let exists = !live.uid().is_empty();
+        strip_managed_fields(&mut live);
+        // Lent as values and taken back: copies of whole objects are what costs here.
+        let (old, fresh) = (Value::Object(live.body), Value::Object(new.body));
+        let tracked = self.track(exists, &old, &fresh, managed, manager);
+        let Value::Object(body) = fresh else { return Object::default() };
+        let mut new = Object { body };
+        if let Ok(managed) = tracked {
             managed.write(&mut new);
         }
         new
@@ -102,7 +109,7 @@ impl FieldManager<'_> {
     /// # Errors
     /// Conflicts unless `force`, an apply in the wrong version, a patch that does not fit the type.
     pub fn apply(&self, live: &Object, patch: &Object, manager: &str, force: bool) -> Result<Object, ApplyError> {
-        let live = self.live(live);
+        let live = self.live(live.clone());
         let managed = Managed::decode(live.metadata().and_then(|m| m.get("managedFields")))
             .map_err(|e| failure(format!("failed to decode managed fields: {e}")))?;
         let (mut object, managed) = match self.apply_tracked(&live, patch, managed.clone(), manager, force) {
@@ -129,9 +136,9 @@ impl FieldManager<'_> {
     }
 
     /// The live object, or for a create Go's zero object, so that zero values count as unchanged.
-    fn live(&self, live: &Object) -> Object {
+    fn live(&self, live: Object) -> Object {
         if !live.body.is_empty() {
-            return live.clone();
+            return live;
         }
         let mut empty = Object::default();
         empty.body.insert("apiVersion".into(), self.api_version.into());
@@ -144,16 +151,18 @@ impl FieldManager<'_> {
 
     /// The entries to start from; `None` when they are not to be kept at all.
     fn decode_live_or_new(&self, live: &Object, new: &Object) -> Option<Managed> {
-        let entries = |o: &Object| o.metadata().and_then(|m| m.get("managedFields")).cloned();
-        let from_live = || Managed::decode(entries(live).as_ref()).unwrap_or_default();
+        fn entries(o: &Object) -> Option<&Value> {
+            o.metadata().and_then(|m| m.get("managedFields"))
+        }
+        let from_live = || Managed::decode(entries(live)).unwrap_or_default();
         if !self.subresource.is_empty() {
             return Some(from_live());
         }
         let given = entries(new);
-        if is_reset(given.as_ref()) {
+        if is_reset(given) {
             return None;
         }
-        match Managed::decode(given.as_ref()) {
+        match Managed::decode(given) {
             Ok(managed) if !managed.managers.is_empty() => Some(managed),
             _ => Some(from_live()),
         }
@@ -166,13 +175,13 @@ impl FieldManager<'_> {
     /// An update with tracking; objects that nobody tracked since their creation stay untracked.
     fn track(
         &self,
-        live: &Object,
+        exists: bool,
         old: &Value,
         new: &Value,
         managed: Managed,
         manager: &str,
     ) -> Result<Managed, UpdateError> {
-        if managed.managers.is_empty() && !live.uid().is_empty() {
+        if managed.managers.is_empty() && exists {
             return Ok(managed);
         }
         self.record(old, new, managed, manager)
@@ -210,7 +219,7 @@ impl FieldManager<'_> {
         self.check_patch(patch)?;
         let old = bare(live);
         if managed.managers.is_empty() {
-            let nothing = bare(&self.live(&Object::default()));
+            let nothing = bare(&self.live(Object::default()));
             managed = self.record(&nothing, &old, managed, BEFORE_FIRST_APPLY).map_err(|e| self.error(e))?;
         }
         let shape = self.versions.shape(self.api_version).unwrap_or(Shape::Deduced);
@@ -301,11 +310,15 @@ fn strip_meta(managers: &mut Managers, manager: &str) {
     let Some(owned) = managers.get_mut(manager) else { return };
     const META: [&str; 8] =
         ["name", "namespace", "creationTimestamp", "selfLink", "uid", "generation", "managedFields", "resourceVersion"];
-    let mut strip = Set::of_fields(&[&["apiVersion"], &["kind"], &["metadata"], &["metadata", "clusterName"]]);
-    for field in META {
-        strip.insert(&[crate::PathElement::field("metadata"), crate::PathElement::field(field)]);
+    for field in ["apiVersion", "kind", "metadata"] {
+        owned.set.remove(&[PathElement::field(field)]);
     }
-    owned.set = owned.set.difference(&strip);
+    let mut path = [PathElement::field("metadata"), PathElement::field("clusterName")];
+    owned.set.remove(&path);
+    for field in META {
+        path[1] = PathElement::field(field);
+        owned.set.remove(&path);
+    }
     if owned.set.is_empty() {
         managers.remove(manager);
     }
@@ -320,16 +333,17 @@ pub fn strip_managed_fields(object: &mut Object) {
 
 /// Puts `managedFields` back when mutating admission broke them; gives the warning for the client.
 pub fn revert_invalid_managed_fields(before: &Object, after: &mut Object) -> Option<String> {
-    let entries = |o: &Object| o.metadata().and_then(|m| m.get("managedFields")).cloned();
-    let now = entries(after);
-    let then = entries(before);
+    fn entries(o: &Object) -> Option<&Value> {
+        o.metadata().and_then(|m| m.get("managedFields"))
+    }
+    let (now, then) = (entries(after), entries(before));
     if now == then {
         return None;
     }
-    let error = decode_managed_fields(now.as_ref()).err()?;
+    let error = decode_managed_fields(now).err()?;
     match then {
         Some(value) => {
-            after.metadata_mut().insert("managedFields".into(), value);
+            after.metadata_mut().insert("managedFields".into(), value.clone());
         }
         None => strip_managed_fields(after),
     }
@@ -341,17 +355,35 @@ pub fn revert_invalid_managed_fields(before: &Object, after: &mut Object) -> Opt
 /// Keeps the old entries when only their times differ and nothing else of the object changed, so that a write that
 /// changes nothing stays none.
 pub fn ignore_timestamp_changes(old: &Object, new: &mut Object) {
-    let timeless = |object: &Object| -> Object {
-        let mut copy = object.clone();
-        let entries = copy.body.get_mut("metadata").and_then(|m| m.get_mut("managedFields"));
-        for entry in entries.and_then(Value::as_array_mut).into_iter().flatten() {
-            entry.as_object_mut().map(|e: &mut Map<String, Value>| e.remove("time"));
-        }
-        copy
-    };
-    if timeless(old) == timeless(new) {
+    let same = old.body.len() == new.body.len()
+        && old.body.iter().all(|(name, before)| match (name.as_str(), new.body.get(name)) {
+            ("metadata", Some(now)) => same_but(before, now, "managedFields", same_entries),
+            (_, now) => now == Some(before),
+        });
+    if same {
         *new = old.clone();
     }
+}
+
+/// Whether two values are the same when one field, if they are objects, is compared in another way.
+fn same_but(a: &Value, b: &Value, field: &str, compare: impl Fn(&Value, &Value) -> bool) -> bool {
+    let (Value::Object(a), Value::Object(b)) = (a, b) else { return a == b };
+    a.len() == b.len()
+        && a.iter().all(|(name, value)| match b.get(name) {
+            Some(other) if name == field => compare(value, other),
+            other => other == Some(value),
+        })
+}
+
+/// Whether two lists of entries differ at most in their times.
+fn same_entries(a: &Value, b: &Value) -> bool {
+    let (Value::Array(a), Value::Array(b)) = (a, b) else { return a == b };
+    let timeless = |entry: &Value| entry.as_object().map_or(0, |e| e.len() - usize::from(e.contains_key("time")));
+    let same = |a: &Value, b: &Value| {
+        let (Value::Object(x), Value::Object(y)) = (a, b) else { return a == b };
+        timeless(a) == timeless(b) && x.iter().all(|(name, value)| name == "time" || y.get(name) == Some(value))
+    };
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
 }
 
 #[cfg(test)]

@@ -40,7 +40,25 @@ impl Set {
             [last] => {
                 self.members.insert(last.clone());
             }
-            [first, rest @ ..] => self.children.entry(first.clone()).or_default().insert(rest),
+            [first, rest @ ..] => match self.children.get_mut(first) {
+                Some(child) => child.insert(rest),
+                None => self.children.entry(first.clone()).or_default().insert(rest),
+            },
+        }
+    }
+
+    /// Takes a path out, and what becomes empty on the way to it.
+    pub fn remove(&mut self, path: &[PathElement]) {
+        match path {
+            [] => {}
+            [last] => drop(self.members.remove(last)),
+            [first, rest @ ..] => {
+                let Some(child) = self.children.get_mut(first) else { return };
+                child.remove(rest);
+                if child.is_empty() {
+                    self.children.remove(first);
+                }
+            }
         }
     }
 
@@ -92,6 +110,21 @@ impl Set {
             result.children.insert(element.clone(), merged);
         }
         result
+    }
+
+    /// Adds all paths of another set, which is used up.
+    pub fn absorb(&mut self, other: Self) {
+        if self.members.is_empty() && self.children.is_empty() {
+            *self = other;
+            return;
+        }
+        self.members.extend(other.members);
+        for (element, child) in other.children {
+            match self.children.get_mut(&element) {
+                Some(mine) => mine.absorb(child),
+                None => drop(self.children.insert(element, child)),
+            }
+        }
     }
 
     /// Paths in both.

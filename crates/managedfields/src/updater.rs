@@ -84,14 +84,13 @@ impl Updater<'_> {
         manager: &str,
     ) -> Result<Managers, UpdateError> {
         let (mut managers, change) = self.settle(live, new, managers, manager, true)?;
-        let owned = managers.get(manager).map(|o| o.set.clone()).unwrap_or_default();
-        let mut set = owned.difference(&change.removed).union(&change.modified).union(&change.added);
+        let mut set = managers.remove(manager).map(|o| o.set.difference(&change.removed)).unwrap_or_default();
+        set.absorb(change.modified);
+        set.absorb(change.added);
         if let Some(ignored) = self.ignored {
             set = set.recursive_difference(ignored);
         }
-        if set.is_empty() {
-            managers.remove(manager);
-        } else {
+        if !set.is_empty() {
             let api_version = self.api_version.to_owned();
             managers.insert(manager.to_owned(), Owned { set, api_version, applied: false });
         }
@@ -133,9 +132,13 @@ impl Updater<'_> {
         force: bool,
     ) -> Result<(Managers, Comparison), UpdateError> {
         let change = compare(live, new, &self.shape()?).exclude(self.ignored);
+        let others: Vec<String> = managers.keys().filter(|m| *m != manager).cloned().collect();
+        if others.is_empty() {
+            managers.retain(|_, owned| !owned.set.is_empty());
+            return Ok((managers, change));
+        }
         let mut by_version = BTreeMap::from([(self.api_version.to_owned(), change.clone())]);
         let (mut conflicts, mut lost) = (Vec::new(), Vec::new());
-        let others: Vec<String> = managers.keys().filter(|m| *m != manager).cloned().collect();
         for other in others {
             let Some(owned) = managers.get(&other) else { continue };
             if !by_version.contains_key(&owned.api_version) {

@@ -139,31 +139,40 @@ impl Resource {
         let strategy = &*self.row.strategy;
         fill_metadata(&mut object);
         let generate = object.name().is_empty() && !object.generate_name().is_empty();
+        if !generate {
+            return self.create_named(strategy, request, object).await;
+        }
+        let prefix = object.generate_name();
+        let end = prefix.char_indices().map(|(at, _)| at).take_while(|at| *at <= MAX_PREFIX).last().unwrap_or(0);
+        let prefix = if prefix.len() <= MAX_PREFIX { prefix } else { &prefix[..end] };
         let mut tries = 0;
         loop {
             tries += 1;
             let mut attempt = object.clone();
-            if generate {
-                let prefix = object.generate_name();
-                let end =
-                    prefix.char_indices().map(|(at, _)| at).take_while(|at| *at <= MAX_PREFIX).last().unwrap_or(0);
-                let kept = if prefix.len() <= MAX_PREFIX { prefix } else { &prefix[..end] };
-                attempt.set_meta_str("name", &format!("{kept}{}", rt::rand::name_suffix(SUFFIX)));
-            }
-            // After the name and the uid are known: jobs select their pods by them.
-            strategy.prepare_for_create(&request.cx, &mut attempt);
-            if strategy.has_generation() {
-                attempt.set_generation(1);
-            }
-            match self.create_once(strategy, request, attempt).await {
-                Err(status) if generate && status.is_already_exists() && tries < NAME_TRIES => {}
-                Err(status) if generate && status.is_already_exists() => {
+            attempt.set_meta_str("name", &format!("{prefix}{}", rt::rand::name_suffix(SUFFIX)));
+            match self.create_named(strategy, request, attempt).await {
+                Err(status) if status.is_already_exists() && tries < NAME_TRIES => {}
+                Err(status) if status.is_already_exists() => {
                     let name = status.details.map(|d| d.name).unwrap_or_default();
                     return Err(Status::generate_name_conflict(&self.row.group_resource(), &name));
                 }
                 other => return other,
             }
         }
+    }
+
+    async fn create_named(
+        &self,
+        strategy: &dyn Strategy,
+        request: &Request,
+        mut object: Object,
+    ) -> Result<Raw, Status> {
+        // After the name and the uid are known: jobs select their pods by them.
+        strategy.prepare_for_create(&request.cx, &mut object);
+        if strategy.has_generation() {
+            object.set_generation(1);
+        }
+        self.create_once(strategy, request, object).await
     }
 
     async fn create_once(&self, strategy: &dyn Strategy, request: &Request, mut object: Object) -> Result<Raw, Status> {

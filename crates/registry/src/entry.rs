@@ -61,6 +61,12 @@ impl Entry {
                     .and_then(|t| scan::scalar(t, envelope.raw, path))
                     .unwrap_or_else(|| absent.to_owned())
                     .into(),
+                (None, FieldSource::Join(list, field), Some(envelope)) => envelope
+                    .type_ref()
+                    .ok()
+                    .and_then(|t| scan::joined(t, envelope.raw, list, field))
+                    .unwrap_or_default()
+                    .into(),
                 _ => "".into(),
             })
             .collect();
@@ -176,6 +182,12 @@ pub fn decode_hub(row: &KindRow, raw: &Raw) -> Result<Object, Status> {
 /// # Errors
 /// No conversion, or a value of the wrong type.
 pub fn encode(row: &KindRow, object: &Object) -> Result<Bytes, Status> {
+    let failed = |e: &dyn std::fmt::Display| Status::internal(format!("encode {}: {e}", row.kind));
+    if row.media == StoredMedia::Protobuf && object.gvk() == row.stored {
+        let bytes = schema::codec::encode_stored(object).map_err(|e| failed(&e))?;
+        // The value is kept as long as the object lives: with no room to spare.
+        return Ok(bytes.into_boxed_slice().into());
+    }
     let mut stored = object.clone();
     row.convert_to(&mut stored, &row.stored)?;
     if let Some(metadata) = stored.body.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -183,11 +195,10 @@ pub fn encode(row: &KindRow, object: &Object) -> Result<Bytes, Status> {
         metadata.remove("selfLink");
     }
     let bytes = match row.media {
-        StoredMedia::Protobuf => schema::codec::encode_protobuf(&stored)
-            .map_err(|e| Status::internal(format!("encode {}: {e}", row.kind)))?,
+        StoredMedia::Protobuf => schema::codec::encode_protobuf(&stored).map_err(|e| failed(&e))?,
         StoredMedia::Json => schema::codec::to_json(&stored),
     };
-    Ok(bytes.into())
+    Ok(bytes.into_boxed_slice().into())
 }
 
 fn damaged(row: &KindRow, error: &dyn std::fmt::Display) -> Status {

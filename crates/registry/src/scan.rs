@@ -81,6 +81,29 @@ pub(crate) fn labels(raw: &[u8]) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
+/// The texts that the messages of a list have in a field, joined by commas; empty ones are left out.
+pub(crate) fn joined(of: TypeRef, raw: &[u8], path: &[&str], item_field: &str) -> Option<String> {
+    let (step, rest) = path.split_first()?;
+    let field = of.field(step)?;
+    let inner = field.struct_type()?;
+    let mut found = Fields(raw).filter(|f| f.number == field.number());
+    if !rest.is_empty() {
+        return joined(inner, found.last()?.bytes, rest, item_field);
+    }
+    let wanted = inner.field(item_field).filter(|f| f.elem() == Elem::String)?;
+    let mut all = String::new();
+    found.try_for_each(|item| {
+        let value = Fields(item.bytes).filter(|f| f.number == wanted.number()).last();
+        let value = value.map_or("", |f| text(f.bytes));
+        if !all.is_empty() && !value.is_empty() {
+            all.push(',');
+        }
+        all.push_str(value);
+        Some(())
+    })?;
+    Some(all)
+}
+
 /// The scalar at a path of a bare message of the given type, printed; `None` when absent, empty, or no scalar.
 pub(crate) fn scalar(of: TypeRef, raw: &[u8], path: &[&str]) -> Option<String> {
     let (step, rest) = path.split_first()?;

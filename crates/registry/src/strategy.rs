@@ -48,7 +48,9 @@ pub enum Graceful {
 pub enum FieldSource {
     /// A path in the object; scalars are printed, absent values give the text.
     Path(&'static [&'static str], &'static str),
-    /// A function of the object.
+    /// A path to a list of objects and a text field of theirs; the texts are joined by commas.
+    Join(&'static [&'static str], &'static str),
+    /// A function of the object, which must be decoded for it.
     Fn(fn(&Object) -> String),
 }
 
@@ -74,7 +76,12 @@ impl SelectableField {
         Self { name, source: FieldSource::Path(path, absent), indexed: false }
     }
 
-    /// A computed field.
+    /// The texts that the objects of a list have in a field, joined by commas.
+    pub const fn joined(name: &'static str, list: &'static [&'static str], field: &'static str) -> Self {
+        Self { name, source: FieldSource::Join(list, field), indexed: false }
+    }
+
+    /// A computed field. The watch cache then decodes each object that it sees.
     pub const fn computed(name: &'static str, value: fn(&Object) -> String) -> Self {
         Self { name, source: FieldSource::Fn(value), indexed: false }
     }
@@ -89,6 +96,11 @@ impl SelectableField {
     pub fn value(&self, object: &Object) -> String {
         match self.source {
             FieldSource::Fn(value) => value(object),
+            FieldSource::Join(list, field) => {
+                let items = object.get(list).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+                let texts: Vec<&str> = items.iter().filter_map(|item| item.get(field)?.as_str()).collect();
+                texts.join(",")
+            }
             FieldSource::Path(path, absent) => match object.get(path) {
                 Some(Value::String(text)) if text.is_empty() => absent.to_owned(),
                 Some(Value::String(text)) => text.clone(),

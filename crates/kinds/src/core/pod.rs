@@ -21,10 +21,7 @@ static POD: Standard = Standard {
         SelectableField::path_or("spec.hostNetwork", &["spec", "hostNetwork"], "false"),
         SelectableField::path("status.phase", &["status", "phase"]),
         SelectableField::path("status.podIP", &["status", "podIP"]),
-        SelectableField::computed("status.podIPs", |pod| {
-            let ips = pod.get(&["status", "podIPs"]).and_then(Value::as_array);
-            ips.into_iter().flatten().filter_map(|ip| ip.get("ip")?.as_str()).collect::<Vec<_>>().join(",")
-        }),
+        SelectableField::joined("status.podIPs", &["status", "podIPs"], "ip"),
         SelectableField::path("status.nominatedNodeName", &["status", "nominatedNodeName"]),
     ],
     columns: &[

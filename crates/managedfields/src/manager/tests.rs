@@ -50,7 +50,7 @@ impl World {
     fn update(&mut self, manager: &str, body: Value) {
         let mut new = self.object(body);
         schema::codec::normalize(&mut new).expect("normalise");
-        let object = self.with(|m| m.update(&self.live, new, manager));
+        let object = self.with(|m| m.update(self.live.clone(), new, manager));
         self.store(object);
     }
 

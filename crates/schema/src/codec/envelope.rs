@@ -87,6 +87,9 @@ pub(crate) fn begin_envelope(out: &mut Vec<u8>, api_version: &str, kind: &str, r
     put_varint(out, raw_len as u64);
 }
 
+/// What follows the message: two empty strings.
+pub(super) const END: [u8; 4] = [0x1a, 0, 0x22, 0];
+
 pub(crate) fn end_envelope(out: &mut Vec<u8>) {
-    out.extend_from_slice(&[0x1a, 0, 0x22, 0]);
+    out.extend_from_slice(&END);
 }

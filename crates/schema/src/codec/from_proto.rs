@@ -5,28 +5,31 @@
 
 use base64::Engine;
 use serde_json::{Map, Value};
+use smallvec::SmallVec;
 
-use super::scalars::{canonical_quantity, format_duration, micro_time_text, read_time, time_text};
+use super::scalars::{
+    TimeText, canonical_quantity, format_duration, is_canonical, micro_time_text, read_time, time_text,
+};
 use super::sink::{JsonSink, Sink, TreeSink};
 use super::wire::{self, Raw, Reader};
 use super::{Error, MAX_DEPTH, Result, envelope, props};
 use crate::table::{Card, Elem, Field, TypeRef};
 
-/// The most wire fields a message has; the index below lives on the stack.
-pub(crate) const MAX_WIRE_FIELDS: usize = 64;
+/// Fields of most messages: an index of so many lives on the stack.
+const USUAL_FIELDS: usize = 24;
 
 const ABSENT: u32 = u32::MAX;
 
 /// Where each field of a message begins: first and last occurrence, by place in [`TypeRef::fields`].
 pub(crate) struct MessageIndex {
-    spans: [(u32, u32); MAX_WIRE_FIELDS],
+    spans: SmallVec<[(u32, u32); USUAL_FIELDS]>,
 }
 
 impl MessageIndex {
     /// Scans one level of a message.
     pub fn new(fields: &[Field], bytes: &[u8]) -> Result<Self> {
-        let mut spans = [(ABSENT, ABSENT); MAX_WIRE_FIELDS];
-        let known = fields.len().min(MAX_WIRE_FIELDS);
+        let known = fields.len();
+        let mut spans: SmallVec<[(u32, u32); USUAL_FIELDS]> = SmallVec::from_elem((ABSENT, ABSENT), known);
         let mut reader = Reader::new(bytes);
         let mut hint = 0;
         loop {
@@ -246,6 +249,9 @@ impl<S: Sink> Walk<'_, S> {
             };
         }
         let Some(raw) = raw else {
+            if field.omit_empty() && plain(field.elem()) {
+                return Ok(());
+            }
             if field.is_pointer() || matches!(field.elem(), Elem::Any | Elem::Bytes | Elem::StringList) {
                 return self.absent(field);
             }
@@ -315,7 +321,15 @@ impl<S: Sink> Walk<'_, S> {
             Elem::U32 => self.sink.uint(u64::from(raw.int as u32)),
             Elem::U64 => self.sink.uint(raw.int),
             Elem::F64 => self.sink.float(f64::from_bits(raw.int)),
-            Elem::Time | Elem::MicroTime | Elem::Duration | Elem::Quantity => match scalar_text(elem, raw.bytes)? {
+            Elem::Time => match read_time(raw.bytes)? {
+                Some((seconds, _)) => self.sink.string(TimeText::new(seconds).as_str()),
+                None => self.sink.null(),
+            },
+            Elem::Quantity => match std::str::from_utf8(raw_json(raw.bytes)?) {
+                Ok(text) if is_canonical(text) => self.sink.string(text),
+                _ => self.sink.string(&quantity(raw.bytes)?),
+            },
+            Elem::MicroTime | Elem::Duration => match scalar_text(elem, raw.bytes)? {
                 Some(text) => self.sink.string(&text),
                 None => self.sink.null(),
             },
@@ -323,7 +337,11 @@ impl<S: Sink> Walk<'_, S> {
                 Ok(int) => self.sink.int(int),
                 Err(text) => self.sink.string(&text),
             },
-            Elem::Raw | Elem::FieldsV1 | Elem::Json => match raw_json(raw.bytes)? {
+            Elem::FieldsV1 => match raw_json(raw.bytes)? {
+                b"" => self.sink.null(),
+                json => self.sink.fields_v1(json)?,
+            },
+            Elem::Raw | Elem::Json => match raw_json(raw.bytes)? {
                 b"" => self.sink.null(),
                 json => self.sink.raw(json)?,
             },
@@ -346,6 +364,11 @@ impl<S: Sink> Walk<'_, S> {
         }
         Ok(())
     }
+}
+
+/// Whether a value's zero is nothing but zero, and so left out by `omitempty` whether Go holds a pointer or not.
+fn plain(elem: Elem) -> bool {
+    matches!(elem, Elem::String | Elem::Bytes | Elem::Bool | Elem::I32 | Elem::I64 | Elem::U32 | Elem::U64 | Elem::F64)
 }
 
 /// A field's value when the wire does not have it.

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::sink::plain_prefix;
 use super::{Error, Result};
 
 /// What kind of JSON value comes next.
@@ -90,7 +91,7 @@ impl<'a> Text<'a> {
         Ok(())
     }
 
-    fn number(&mut self) -> Result<String> {
+    fn number(&mut self) -> Result<&'a str> {
         let start = self.pos;
         if self.bytes.get(self.pos) == Some(&b'-') {
             self.pos += 1;
@@ -111,7 +112,8 @@ impl<'a> Text<'a> {
             }
             self.some_digits("in exponent of numeric literal")?;
         }
-        Ok(String::from_utf8_lossy(&self.bytes[start..self.pos]).into_owned())
+        // Digits, signs, a dot and an E.
+        Ok(std::str::from_utf8(&self.bytes[start..self.pos]).unwrap_or_default())
     }
 
     fn digits(&mut self) {
@@ -127,34 +129,39 @@ impl<'a> Text<'a> {
     }
 
     fn string(&mut self) -> Result<String> {
-        self.pos += 1;
         let mut out: Vec<u8> = Vec::new();
+        self.each_part(|part| out.extend_from_slice(part))?;
+        Ok(match String::from_utf8(out) {
+            Ok(text) => text,
+            // Go replaces what is not UTF-8.
+            Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+        })
+    }
+
+    /// Reads a string and hands on its content in parts, unescaped.
+    fn each_part(&mut self, mut put: impl FnMut(&[u8])) -> Result<()> {
+        self.pos += 1;
         loop {
-            let start = self.pos;
-            while matches!(self.bytes.get(self.pos), Some(b) if *b >= 0x20 && *b != b'"' && *b != b'\\') {
-                self.pos += 1;
-            }
-            out.extend_from_slice(&self.bytes[start..self.pos]);
+            let rest = self.bytes.get(self.pos..).unwrap_or_default();
+            let plain = plain_prefix(rest);
+            put(&rest[..plain]);
+            self.pos += plain;
             match self.bytes.get(self.pos) {
                 None => return Err(end()),
                 Some(b'"') => {
                     self.pos += 1;
-                    return Ok(match String::from_utf8(out) {
-                        Ok(text) => text,
-                        // Go replaces what is not UTF-8.
-                        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
-                    });
+                    return Ok(());
                 }
                 Some(b'\\') => {
                     self.pos += 1;
-                    self.escape(&mut out)?;
+                    self.escape(&mut put)?;
                 }
                 Some(_) => return Err(self.invalid("in string literal")),
             }
         }
     }
 
-    fn escape(&mut self, out: &mut Vec<u8>) -> Result<()> {
+    fn escape(&mut self, put: &mut impl FnMut(&[u8])) -> Result<()> {
         let plain = match self.bytes.get(self.pos) {
             None => return Err(end()),
             Some(b'"') => b'"',
@@ -168,14 +175,64 @@ impl<'a> Text<'a> {
             Some(b'u') => {
                 self.pos += 1;
                 let c = self.unicode()?;
-                out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+                put(c.encode_utf8(&mut [0; 4]).as_bytes());
                 return Ok(());
             }
             Some(_) => return Err(self.invalid("in string escape code")),
         };
         self.pos += 1;
-        out.push(plain);
+        put(&[plain]);
         Ok(())
+    }
+
+    /// What comes before the next key; `false` closes the object.
+    fn before_key(&mut self) -> Result<bool> {
+        let mut byte = self.byte()?;
+        if byte == b'}' {
+            self.pos += 1;
+            self.fresh.pop();
+            return Ok(false);
+        }
+        if let Some(fresh) = self.fresh.last_mut()
+            && !std::mem::replace(fresh, false)
+        {
+            if byte != b',' {
+                return Err(self.invalid("after object key:value pair"));
+            }
+            self.pos += 1;
+            byte = self.byte()?;
+        }
+        if byte != b'"' {
+            return Err(self.invalid("looking for beginning of object key string"));
+        }
+        Ok(true)
+    }
+
+    fn after_key(&mut self) -> Result<()> {
+        if self.byte()? != b':' {
+            return Err(self.invalid("after object key"));
+        }
+        self.pos += 1;
+        Ok(())
+    }
+
+    /// As [`Source::next_key`] for a key that nobody asks for.
+    fn pass_key(&mut self) -> Result<bool> {
+        if !self.before_key()? {
+            return Ok(false);
+        }
+        self.each_part(|_| {})?;
+        self.after_key()?;
+        Ok(true)
+    }
+
+    /// As [`Source::scalar`] for a scalar that nobody asks for.
+    fn pass_scalar(&mut self) -> Result<()> {
+        match self.byte()? {
+            b'"' => self.each_part(|_| {}),
+            b'-' | b'0'..=b'9' => self.number().map(drop),
+            _ => self.scalar().map(drop),
+        }
     }
 
     fn hex4(&mut self) -> Result<u32> {
@@ -227,7 +284,7 @@ impl Source for Text<'_> {
             b't' => self.literal("true").map(|()| Scalar::Bool(true)),
             b'f' => self.literal("false").map(|()| Scalar::Bool(false)),
             b'"' => self.string().map(Scalar::String),
-            b'-' | b'0'..=b'9' => self.number().map(Scalar::Number),
+            b'-' | b'0'..=b'9' => self.number().map(|text| Scalar::Number(text.to_owned())),
             b'[' | b'{' => self.skip().map(|()| Scalar::Null),
             _ => Err(self.invalid("looking for beginning of value")),
         }
@@ -240,29 +297,11 @@ impl Source for Text<'_> {
     }
 
     fn next_key(&mut self) -> Result<Option<String>> {
-        let mut byte = self.byte()?;
-        if byte == b'}' {
-            self.pos += 1;
-            self.fresh.pop();
+        if !self.before_key()? {
             return Ok(None);
         }
-        if let Some(fresh) = self.fresh.last_mut()
-            && !std::mem::replace(fresh, false)
-        {
-            if byte != b',' {
-                return Err(self.invalid("after object key:value pair"));
-            }
-            self.pos += 1;
-            byte = self.byte()?;
-        }
-        if byte != b'"' {
-            return Err(self.invalid("looking for beginning of object key string"));
-        }
         let key = self.string()?;
-        if self.byte()? != b':' {
-            return Err(self.invalid("after object key"));
-        }
-        self.pos += 1;
+        self.after_key()?;
         Ok(Some(key))
     }
 
@@ -307,15 +346,13 @@ impl Source for Text<'_> {
                     self.enter_array()?;
                     objects.push(false);
                 }
-                _ => {
-                    self.scalar()?;
-                }
+                _ => self.pass_scalar()?,
             }
             if objects.len() > super::decode::MAX_JSON_DEPTH {
                 return Err(Error::TooDeep);
             }
             while let Some(&object) = objects.last() {
-                let more = if object { self.next_key()?.is_some() } else { self.next_elem()? };
+                let more = if object { self.pass_key()? } else { self.next_elem()? };
                 if more {
                     break;
                 }

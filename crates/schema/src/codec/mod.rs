@@ -33,11 +33,9 @@ pub use list::{
 pub use splice::{
     partial_object_metadata, partial_object_metadata_json, set_resource_version, write_with_resource_version,
 };
-pub use to_proto::encode_message;
+pub use to_proto::{encode_message, encode_stored};
 pub use yaml::{decode_untyped_yaml, decode_yaml, to_yaml, yaml_to_json};
 
-#[cfg(test)]
-pub(crate) use from_proto::MAX_WIRE_FIELDS;
 pub(crate) use from_proto::{
     MessageIndex, Occurrences, first_int, map_entry, omitted, quantity, raw_json, read_value, scalar_text,
 };

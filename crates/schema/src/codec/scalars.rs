@@ -36,36 +36,89 @@ pub(crate) fn write_time(out: &mut BackWriter, time: Instant) {
     }
 }
 
+/// `metav1.Time`'s text, whole seconds in UTC, without an allocation.
+pub(crate) struct TimeText {
+    bytes: [u8; 20],
+    /// Years beyond four digits, which no clock shows.
+    long: String,
+}
+
+impl TimeText {
+    pub fn new(seconds: i64) -> Self {
+        let civil = Civil::new(seconds);
+        let mut bytes = *b"0000-00-00T00:00:00Z";
+        let Ok(year @ 0..=9999) = u16::try_from(civil.year) else {
+            return Self { bytes, long: format!("{civil}Z") };
+        };
+        let mut two = |at: usize, value: u16| {
+            bytes[at] = b'0' + (value / 10 % 10) as u8;
+            bytes[at + 1] = b'0' + (value % 10) as u8;
+        };
+        two(0, year / 100);
+        two(2, year % 100);
+        let parts = [civil.month, civil.day, civil.hour, civil.minute, civil.second];
+        for (value, at) in parts.into_iter().zip([5, 8, 11, 14, 17]) {
+            two(at, u16::from(value));
+        }
+        Self { bytes, long: String::new() }
+    }
+
+    pub fn as_str(&self) -> &str {
+        if self.long.is_empty() { std::str::from_utf8(&self.bytes).unwrap_or_default() } else { &self.long }
+    }
+}
+
 /// `metav1.Time`'s text: whole seconds in UTC.
 pub(crate) fn time_text(seconds: i64) -> String {
-    let mut text = civil(seconds);
-    text.push('Z');
-    text
+    TimeText::new(seconds).as_str().to_owned()
 }
 
 /// `metav1.MicroTime`'s text: always six digits.
 pub(crate) fn micro_time_text(seconds: i64, nanos: i32) -> String {
     let micros = (nanos / 1000).clamp(0, 999_999);
-    let mut text = civil(seconds);
+    let mut text = Civil::new(seconds).to_string();
     // Writing to a String cannot fail.
     let _ = write!(text, ".{micros:06}Z");
     text
 }
 
-/// `YYYY-MM-DDThh:mm:ss` of a Unix time, by the usual days-to-civil arithmetic.
-fn civil(seconds: i64) -> String {
-    let days = seconds.div_euclid(86_400);
-    let of_day = seconds.rem_euclid(86_400);
-    let shifted = i128::from(days) + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day_of_era = shifted.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_index = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
-    let year = year_of_era + era * 400 + i128::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", of_day / 3600, of_day / 60 % 60, of_day % 60)
+/// A Unix time in the calendar.
+struct Civil {
+    year: i64,
+    month: u8,
+    day: u8,
+    hour: u8,
+    minute: u8,
+    second: u8,
+}
+
+impl Civil {
+    /// By the usual days-to-civil arithmetic.
+    fn new(seconds: i64) -> Self {
+        let of_day = seconds.rem_euclid(86_400);
+        let shifted = seconds.div_euclid(86_400) + 719_468;
+        let era = shifted.div_euclid(146_097);
+        let day_of_era = shifted.rem_euclid(146_097);
+        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month_index = (5 * day_of_year + 2) / 153;
+        let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
+        Self {
+            year: year_of_era + era * 400 + i64::from(month <= 2),
+            month: month as u8,
+            day: (day_of_year - (153 * month_index + 2) / 5 + 1) as u8,
+            hour: (of_day / 3600) as u8,
+            minute: (of_day / 60 % 60) as u8,
+            second: (of_day % 60) as u8,
+        }
+    }
+}
+
+impl std::fmt::Display for Civil {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { year, month, day, hour, minute, second } = self;
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
+    }
 }
 
 /// Parses RFC 3339 as Go's `time.Parse` does; `micro` wants exactly six digits, as `RFC3339Micro`.
@@ -236,7 +289,7 @@ pub(crate) fn canonical_quantity(text: &str) -> Result<String> {
 }
 
 /// Whether a short quantity surely stands in its canonical form already, which nearly all do.
-fn is_canonical(text: &str) -> bool {
+pub(crate) fn is_canonical(text: &str) -> bool {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     if digits == 0 || digits > 9 || text.starts_with('0') {
         return text == "0";

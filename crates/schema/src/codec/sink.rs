@@ -25,6 +25,10 @@ pub(crate) trait Sink {
     fn string(&mut self, value: &str);
     /// JSON text from a `RawExtension`; checked.
     fn raw(&mut self, json: &[u8]) -> Result<()>;
+    /// JSON text from a `FieldsV1`. A server has written it, never a client's bytes: text that looks whole is not read.
+    fn fields_v1(&mut self, json: &[u8]) -> Result<()> {
+        self.raw(json)
+    }
 }
 
 /// Writes compact JSON text.
@@ -47,10 +51,9 @@ impl Sink for JsonSink<'_> {
     }
 
     fn field(&mut self, name: &'static str) {
-        if self.out.last() != Some(&b'{') {
-            self.out.push(b',');
-        }
-        self.out.push(b'"');
+        self.out.reserve(name.len() + 4);
+        let start: &[u8] = if self.out.last() == Some(&b'{') { b"\"" } else { b",\"" };
+        self.out.extend_from_slice(start);
         self.out.extend_from_slice(name.as_bytes());
         self.out.extend_from_slice(b"\":");
     }
@@ -82,11 +85,14 @@ impl Sink for JsonSink<'_> {
     }
 
     fn int(&mut self, value: i64) {
-        write_display(self.out, value);
+        if value < 0 {
+            self.out.push(b'-');
+        }
+        write_uint(self.out, value.unsigned_abs());
     }
 
     fn uint(&mut self, value: u64) {
-        write_display(self.out, value);
+        write_uint(self.out, value);
     }
 
     fn float(&mut self, value: f64) {
@@ -105,10 +111,32 @@ impl Sink for JsonSink<'_> {
         self.out.extend_from_slice(text.get().as_bytes());
         Ok(())
     }
+
+    fn fields_v1(&mut self, json: &[u8]) -> Result<()> {
+        if json.first() == Some(&b'{') && json.last() == Some(&b'}') {
+            self.out.extend_from_slice(json);
+            return Ok(());
+        }
+        self.raw(json)
+    }
 }
 
 fn invalid_raw(error: serde_json::Error) -> Error {
     Error::Json(format!("json: error calling MarshalJSON for type runtime.RawExtension: {error}"))
+}
+
+fn write_uint(out: &mut Vec<u8>, mut value: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (value % 10) as u8;
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
 }
 
 fn write_display(out: &mut Vec<u8>, value: impl std::fmt::Display) {
@@ -125,33 +153,50 @@ pub(crate) fn number(value: f64) -> Option<Number> {
     Number::from_f64(value)
 }
 
+/// How many bytes at the start of a text stand in JSON as they are; eight are looked at together.
+pub(crate) fn plain_prefix(bytes: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let zero_in = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    let mut at = 0;
+    while let Some(Ok(eight)) = bytes.get(at..at + 8).map(<[u8; 8]>::try_from) {
+        let word = u64::from_le_bytes(eight);
+        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
+        let special = control | zero_in(word ^ (ONES * 0x22)) | zero_in(word ^ (ONES * 0x5c));
+        if special != 0 {
+            // Borrows make only bytes after the first hit uncertain.
+            return at + special.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    let special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
+    at + bytes[at..].iter().position(special).unwrap_or(bytes.len() - at)
+}
+
 /// Writes a JSON string with its quotes.
 pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
+    out.reserve(text.len() + 2);
     out.push(b'"');
-    let bytes = text.as_bytes();
-    let mut plain = 0;
-    for (at, &byte) in bytes.iter().enumerate() {
-        let escape: &[u8] = match byte {
-            b'"' => b"\\\"",
-            b'\\' => b"\\\\",
-            b'\n' => b"\\n",
-            b'\r' => b"\\r",
-            b'\t' => b"\\t",
-            0x00..=0x1f => b"",
-            _ => continue,
-        };
-        out.extend_from_slice(&bytes[plain..at]);
-        plain = at + 1;
-        if escape.is_empty() {
-            out.extend_from_slice(b"\\u00");
-            out.push(HEX[usize::from(byte >> 4)]);
-            out.push(HEX[usize::from(byte & 15)]);
-        } else {
-            out.extend_from_slice(escape);
+    let mut rest = text.as_bytes();
+    loop {
+        let (plain, tail) = rest.split_at(plain_prefix(rest));
+        out.extend_from_slice(plain);
+        let Some((&byte, after)) = tail.split_first() else { break };
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            _ => {
+                out.extend_from_slice(b"\\u00");
+                out.push(HEX[usize::from(byte >> 4)]);
+                out.push(HEX[usize::from(byte & 15)]);
+            }
         }
+        rest = after;
     }
-    out.extend_from_slice(&bytes[plain..]);
     out.push(b'"');
 }
 

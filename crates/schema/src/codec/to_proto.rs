@@ -23,11 +23,31 @@ pub fn encode_message(t: TypeRef, tree: &Map<String, Value>) -> Result<Vec<u8>> 
     Ok(out.finish())
 }
 
+/// Encodes an object with upstream's envelope as it is stored: without `resourceVersion` and `selfLink`.
+///
+/// # Errors
+/// An unknown kind, or a value of the wrong type.
+pub fn encode_stored(object: &meta::Object) -> Result<Vec<u8>> {
+    let t = super::type_of(object.api_version(), object.kind())?;
+    let mut out = Out::stored();
+    out.bytes(&super::envelope::END);
+    let start = out.len();
+    message(&mut out, t, &object.body, 0)?;
+    out.message_field(2, start);
+    let start = out.len();
+    out.bytes_field(2, object.kind().as_bytes());
+    out.bytes_field(1, object.api_version().as_bytes());
+    out.message_field(1, start);
+    out.bytes(&super::envelope::MAGIC);
+    Ok(out.finish())
+}
+
 pub(super) fn message(out: &mut Out, t: TypeRef, tree: &Map<String, Value>, depth: usize) -> Result<()> {
     if depth > MAX_DEPTH {
         return Err(Error::TooDeep);
     }
     let fields = t.fields();
+    let unversioned = depth == 1 && out.is_stored() && t == TypeRef::OBJECT_META;
     for &at in t.wire_order().iter().rev() {
         let field = &fields[usize::from(at)];
         if field.number() == 0 {
@@ -39,6 +59,7 @@ pub(super) fn message(out: &mut Out, t: TypeRef, tree: &Map<String, Value>, dept
             continue;
         }
         let value = tree.get(field.name()).filter(|v| !v.is_null());
+        let value = value.filter(|_| !(unversioned && matches!(field.name(), "resourceVersion" | "selfLink")));
         match field.card() {
             Card::One => single(out, field, value, depth)?,
             Card::List => list(out, field, value, depth)?,

@@ -119,22 +119,42 @@ pub(crate) fn varint_len(value: u64) -> usize {
     (70 - (value | 1).leading_zeros() as usize) / 7
 }
 
+/// Most objects are smaller.
+const USUAL_OBJECT: usize = 4096;
+
 /// Writes a message from its end to its start, as gogo does, so that lengths are known when they are written.
 #[derive(Debug, Default)]
 pub(crate) struct BackWriter {
     reversed: Vec<u8>,
+    stored: bool,
 }
 
 impl BackWriter {
+    /// For an object's stored form, which has no `resourceVersion`.
+    pub fn stored() -> Self {
+        Self { reversed: Vec::with_capacity(USUAL_OBJECT), stored: true }
+    }
+
+    /// Whether [`Self::stored`] made it.
+    pub fn is_stored(&self) -> bool {
+        self.stored
+    }
+
     pub fn len(&self) -> usize {
         self.reversed.len()
     }
 
     pub fn bytes(&mut self, bytes: &[u8]) {
-        self.reversed.extend(bytes.iter().rev());
+        let start = self.reversed.len();
+        self.reversed.extend_from_slice(bytes);
+        self.reversed[start..].reverse();
     }
 
     pub fn varint(&mut self, value: u64) {
+        if value < 0x80 {
+            self.reversed.push(value as u8);
+            return;
+        }
         let mut buffer = [0u8; 10];
         let mut len = 0;
         let mut rest = value;
