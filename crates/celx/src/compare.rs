@@ -62,21 +62,24 @@ fn numbers(a: &Value<'_>, b: &Value<'_>) -> Option<Ordering> {
         Value::Uint(u) => Some(i128::from(*u)),
         _ => None,
     };
-    let with_double = |whole: i128, double: f64| {
-        if double.is_nan() {
-            return None;
+    // As doubles, within what the whole number's type can hold: upstream's comparison loses the last digits, too.
+    let with_double = |value: &Value<'_>, double: f64| {
+        let whole = wide(value)?;
+        let (low, high) = match value {
+            Value::Uint(_) => (0.0, u64::MAX as f64),
+            _ => (i64::MIN as f64, i64::MAX as f64),
+        };
+        match double {
+            d if d.is_nan() => None,
+            d if d < low => Some(Ordering::Greater),
+            d if d > high => Some(Ordering::Less),
+            d => (whole as f64).partial_cmp(&d),
         }
-        if double.abs() >= 2e19 {
-            return Some(if double > 0.0 { Ordering::Less } else { Ordering::Greater });
-        }
-        #[allow(clippy::cast_possible_truncation)]
-        let floor = double.floor() as i128;
-        Some(whole.cmp(&floor).then(if double.fract() == 0.0 { Ordering::Equal } else { Ordering::Less }))
     };
     match (a, b) {
         (Value::Double(a), Value::Double(b)) => a.partial_cmp(b),
-        (Value::Double(a), _) => with_double(wide(b)?, *a).map(Ordering::reverse),
-        (_, Value::Double(b)) => with_double(wide(a)?, *b),
+        (Value::Double(a), _) => with_double(b, *a).map(Ordering::reverse),
+        (_, Value::Double(b)) => with_double(a, *b),
         _ => Some(wide(a)?.cmp(&wide(b)?)),
     }
 }

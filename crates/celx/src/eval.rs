@@ -120,7 +120,8 @@ impl<'a> Eval<'_, 'a> {
             Value::Optional(None) => (true, None),
             Value::Optional(Some(value)) => match &**value {
                 Value::Map(map) => (true, map.field(field)?),
-                _ => (true, None),
+                _ if test => (true, None),
+                _ => return Err(Error::no_overload()),
             },
             _ => (false, None),
         };

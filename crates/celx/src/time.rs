@@ -111,7 +111,13 @@ impl Stamp {
         if !shaped || text.contains('[') {
             return Err(bad());
         }
-        text.parse().ok().map(Self).ok_or_else(bad)
+        text.parse().ok().map(Self).filter(|at| at.is_in_range()).ok_or_else(bad)
+    }
+
+    /// Whether it is within the years that the language has.
+    fn is_in_range(&self) -> bool {
+        let second = self.0.as_nanosecond().div_euclid(1_000_000_000);
+        (i128::from(FIRST)..=i128::from(LAST)).contains(&second)
     }
 
     /// From seconds since 1970.
@@ -136,7 +142,7 @@ impl Stamp {
     /// Out of range.
     pub fn plus(self, nanos: i64) -> Result<Self, Error> {
         let at = self.0.checked_add(SignedDuration::from_nanos(nanos)).map_err(|_| overflow())?;
-        if (FIRST..=LAST).contains(&at.as_second()) { Ok(Self(at)) } else { Err(overflow()) }
+        Some(Self(at)).filter(|at| at.is_in_range()).ok_or_else(overflow)
     }
 
     /// The duration since another one.
