@@ -183,14 +183,15 @@ pub(crate) fn issuers(flags: &Flags, audiences: &[String], shutdown: &Shutdown) 
     if let Some(path) = &auth.authentication_config {
         let wrong = |e: String| RunError::Flags(format!("{AUTHENTICATION}: {e}"));
         let text = read_text(AUTHENTICATION, path)?;
-        let file = jwt_config::parse(&text).map_err(wrong)?;
+        let file = jwt_config::parse(&text, &flags.service_account_issuer).map_err(wrong)?;
         let set = Arc::new(JwtSet::new(file.jwt, audiences.to_vec()).map_err(wrong)?);
         found.anonymous = file.anonymous;
         found.tokens.push(set.clone());
+        let own = flags.service_account_issuer.clone();
         let apply = move |content: Vec<u8>| {
             let outcome = String::from_utf8(content)
                 .map_err(|e| e.to_string())
-                .and_then(|text| jwt_config::parse(&text))
+                .and_then(|text| jwt_config::parse(&text, &own))
                 .and_then(|file| set.replace(file.jwt));
             async move { outcome }.boxed()
         };

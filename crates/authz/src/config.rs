@@ -78,6 +78,12 @@ pub fn parse(text: &str) -> Result<Vec<Member>, String> {
         if one.name.is_empty() {
             return Err(format!("{at}.name: Required value"));
         }
+        if let Some(wrong) = meta::names::dns1123_subdomain(&one.name).first() {
+            return Err(format!(
+                "{at}.name: Invalid value: {:?}: authorizer name is invalid, must be a valid DNS1123 subdomain: {wrong}",
+                one.name
+            ));
+        }
         if names.contains(&one.name) {
             return Err(format!("{at}.name: Duplicate value: {:?}", one.name));
         }
@@ -88,7 +94,7 @@ pub fn parse(text: &str) -> Result<Vec<Member>, String> {
             return Err(format!("{at}.webhook: Invalid value: may only be specified when type=Webhook"));
         }
         members.push(match (one.kind.as_str(), one.webhook) {
-            ("Webhook", Some(hook)) => Member::Webhook(Arc::new(webhook(hook, &format!("{at}.webhook"))?)),
+            ("Webhook", Some(hook)) => Member::Webhook(Arc::new(webhook(hook, &one.name, &format!("{at}.webhook"))?)),
             ("Webhook", None) => return Err(format!("{at}.webhook: Required value: required when type=Webhook")),
             ("AlwaysAllow", _) => Member::AlwaysAllow,
             ("AlwaysDeny", _) => Member::AlwaysDeny,
@@ -107,7 +113,7 @@ pub fn parse(text: &str) -> Result<Vec<Member>, String> {
     Ok(members)
 }
 
-fn webhook(hook: Hook, at: &str) -> Result<Webhook, String> {
+fn webhook(hook: Hook, name: &str, at: &str) -> Result<Webhook, String> {
     let duration = |name: &str, text: &str, absent: u64| match text {
         "" => Ok(Duration::from_secs(absent)),
         text => meta::time::parse_go_duration(text)
@@ -147,11 +153,12 @@ fn webhook(hook: Hook, at: &str) -> Result<Webhook, String> {
             ));
         }
     };
-    let ttl = |cached: Option<bool>, ttl: Duration| if cached == Some(false) { Duration::ZERO } else { ttl };
+    let kept = |cached: Option<bool>, ttl: Duration| if cached == Some(false) { Duration::ZERO } else { ttl };
     let options = WebhookOptions {
+        name: name.to_owned(),
         version: hook.subject_access_review_version,
-        authorized_ttl: ttl(hook.cache_authorized_requests, duration("authorizedTTL", &hook.authorized_ttl, 300)?),
-        unauthorized_ttl: ttl(
+        authorized_ttl: kept(hook.cache_authorized_requests, duration("authorizedTTL", &hook.authorized_ttl, 300)?),
+        unauthorized_ttl: kept(
             hook.cache_unauthorized_requests,
             duration("unauthorizedTTL", &hook.unauthorized_ttl, 30)?,
         ),

@@ -8,6 +8,7 @@ mod abac;
 pub mod bootstrap;
 pub mod config;
 mod feed;
+mod metrics;
 mod node;
 pub mod rbac;
 mod union;

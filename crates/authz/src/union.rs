@@ -1,11 +1,12 @@
 //! The authorizers of `--authorization-mode`, in order, behind the privileged group.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use auth_api::{Attributes, Authorizer, AuthorizerError, Decision, Lookup, Rules, UserInfo, groups};
 
 use parking_lot::RwLock;
+use telemetry::metrics::{CounterVec, counter_vec};
 
 use crate::{Abac, NodeAuthorizer, RbacAuthorizer, Webhook};
 
@@ -59,9 +60,16 @@ impl std::str::FromStr for Mode {
     }
 }
 
+/// An authorizer with its type and name, as metrics show them.
+struct Link {
+    kind: &'static str,
+    name: String,
+    authorizer: Arc<dyn Authorizer>,
+}
+
 /// All authorizers together.
 pub struct Authorizers {
-    chain: RwLock<Arc<Vec<Arc<dyn Authorizer>>>>,
+    chain: RwLock<Arc<Vec<Link>>>,
     rbac: Option<Arc<RbacAuthorizer>>,
     node: Option<Arc<NodeAuthorizer>>,
 }
@@ -93,16 +101,21 @@ impl Authorizers {
         Ok(())
     }
 
-    fn chain_of(&self, members: &[Member]) -> Vec<Arc<dyn Authorizer>> {
-        let each = members.iter().filter_map(|member| -> Option<Arc<dyn Authorizer>> {
-            Some(match member {
-                Member::AlwaysAllow => Arc::new(Always(Decision::Allow)),
-                Member::AlwaysDeny => Arc::new(Always(Decision::NoOpinion)),
-                Member::Node => self.node.clone()?,
-                Member::Rbac => self.rbac.clone()?,
-                Member::Abac(abac) => abac.clone(),
-                Member::Webhook(webhook) => webhook.clone(),
-            })
+    fn chain_of(&self, members: &[Member]) -> Vec<Link> {
+        let each = members.iter().filter_map(|member| -> Option<Link> {
+            let (kind, authorizer): (_, Arc<dyn Authorizer>) = match member {
+                Member::AlwaysAllow => ("AlwaysAllow", Arc::new(Always(Decision::Allow))),
+                Member::AlwaysDeny => ("AlwaysDeny", Arc::new(Always(Decision::NoOpinion))),
+                Member::Node => ("Node", self.node.clone()?),
+                Member::Rbac => ("RBAC", self.rbac.clone()?),
+                Member::Abac(abac) => ("ABAC", abac.clone()),
+                Member::Webhook(webhook) => ("Webhook", webhook.clone()),
+            };
+            let name = match member {
+                Member::Webhook(webhook) => webhook.name().to_owned(),
+                _ => kind.to_lowercase(),
+            };
+            Some(Link { kind, name, authorizer })
         });
         each.collect()
     }
@@ -131,14 +144,18 @@ impl Authorizer for Authorizers {
         }
         let (mut reasons, mut errors) = (Vec::new(), Vec::new());
         let chain = self.chain.read().clone();
-        for authorizer in chain.iter() {
-            match authorizer.authorize(attributes).await {
+        for link in chain.iter() {
+            match link.authorizer.authorize(attributes).await {
                 Ok((Decision::NoOpinion, reason)) => {
                     if !reason.is_empty() {
                         reasons.push(reason);
                     }
                 }
-                Ok(decided) => return Ok(decided),
+                Ok((decision, reason)) => {
+                    let label = if decision == Decision::Allow { "allowed" } else { "denied" };
+                    decisions().with(&[link.kind, &link.name, label]).add(1);
+                    return Ok((decision, reason));
+                }
                 Err(error) => errors.push(error.message),
             }
         }
@@ -153,8 +170,8 @@ impl Authorizer for Authorizers {
         let mut all = Rules::default();
         let mut errors = Vec::new();
         let chain = self.chain.read().clone();
-        for authorizer in chain.iter() {
-            let mut rules = authorizer.rules_for(user, namespace).await;
+        for link in chain.iter() {
+            let mut rules = link.authorizer.rules_for(user, namespace).await;
             all.resource_rules.append(&mut rules.resource_rules);
             all.non_resource_rules.append(&mut rules.non_resource_rules);
             all.incomplete |= rules.incomplete;
@@ -165,6 +182,17 @@ impl Authorizer for Authorizers {
         all.evaluation_error = errors.join(", ");
         all
     }
+}
+
+fn decisions() -> &'static CounterVec {
+    static DECISIONS: OnceLock<CounterVec> = OnceLock::new();
+    DECISIONS.get_or_init(|| {
+        counter_vec(
+            "apiserver_authorization_decisions_total",
+            "Total number of terminal decisions made by an authorizer split by authorizer type, name, and decision.",
+            &["type", "name", "decision"],
+        )
+    })
 }
 
 /// Says the same to everybody.

@@ -8,7 +8,10 @@ use async_trait::async_trait;
 use auth_api::{Attributes, Authorizer, AuthorizerError, Decision};
 use meta::selector::Operator;
 use parking_lot::Mutex;
+use rt::time::Instant;
 use serde_json::{Value, json};
+
+use crate::metrics::metrics;
 
 /// Asked again after a failed connection or a server's error, as upstream.
 const TRIES: u32 = 5;
@@ -20,6 +23,8 @@ const LONGEST_QUESTION: usize = 10_000;
 /// How a webhook is asked.
 #[derive(Debug, Clone)]
 pub struct WebhookOptions {
+    /// Its name in metrics.
+    pub name: String,
     /// `v1` or `v1beta1`.
     pub version: String,
     /// How long a yes is believed.
@@ -37,6 +42,7 @@ pub struct WebhookOptions {
 impl Default for WebhookOptions {
     fn default() -> Self {
         Self {
+            name: "default".into(),
             version: "v1beta1".into(),
             authorized_ttl: Duration::from_secs(300),
             unauthorized_ttl: Duration::from_secs(30),
@@ -116,8 +122,23 @@ impl Webhook {
         Ok(Self { server, options, conditions, cache: Mutex::default() })
     }
 
+    /// Its name in metrics.
+    pub fn name(&self) -> &str {
+        &self.options.name
+    }
+
     /// Whether the webhook is to be asked.
     fn matches(&self, spec: &Value) -> Result<bool, String> {
+        if self.conditions.is_empty() {
+            return Ok(true);
+        }
+        let started = Instant::now();
+        let outcome = self.evaluate(spec);
+        metrics().conditions(&self.options.name, &outcome, started.elapsed());
+        outcome
+    }
+
+    fn evaluate(&self, spec: &Value) -> Result<bool, String> {
         let ty = request_type();
         let mut failed = None;
         for program in &self.conditions {
@@ -194,7 +215,13 @@ impl Webhook {
         let status = match self.known(&question) {
             Some(status) => status,
             None => {
-                let status = self.ask(&spec).await?;
+                let started = Instant::now();
+                let asked = self.ask(&spec).await;
+                metrics().asked(&self.options.name, asked.is_ok(), started.elapsed());
+                if asked.is_err() && !self.options.deny_on_failure {
+                    metrics().fail_open(&self.options.name);
+                }
+                let status = asked?;
                 self.remember(question, &status);
                 status
             }

@@ -2,7 +2,11 @@
 
 use serde::Deserialize;
 
+use super::check::Findings;
 use crate::Anonymous;
+
+/// Upstream's limit.
+const MOST_ISSUERS: usize = 64;
 
 /// The algorithms that a configured issuer may sign with.
 pub const ALGORITHMS: [&str; 8] = ["RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "PS384", "PS512"];
@@ -117,67 +121,69 @@ struct FilePath {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct FileJwt {
-    issuer: FileIssuer,
+pub(super) struct FileJwt {
+    pub(super) issuer: FileIssuer,
     #[serde(default)]
-    claim_validation_rules: Vec<FileClaimRule>,
-    claim_mappings: FileMappings,
+    pub(super) claim_validation_rules: Vec<FileClaimRule>,
+    pub(super) claim_mappings: FileMappings,
     #[serde(default)]
-    user_validation_rules: Vec<Rule>,
+    pub(super) user_validation_rules: Vec<Rule>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct FileIssuer {
-    url: String,
+pub(super) struct FileIssuer {
+    pub(super) url: String,
     #[serde(rename = "discoveryURL")]
-    discovery_url: Option<String>,
+    pub(super) discovery_url: Option<String>,
     #[serde(default)]
-    certificate_authority: String,
+    pub(super) certificate_authority: String,
     #[serde(default)]
-    audiences: Vec<String>,
+    pub(super) audiences: Vec<String>,
     #[serde(default)]
-    audience_match_policy: String,
+    pub(super) audience_match_policy: String,
+    #[serde(default)]
+    pub(super) egress_selector_type: String,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
-struct FileClaimRule {
-    claim: String,
-    required_value: String,
-    expression: String,
-    message: String,
+pub(super) struct FileClaimRule {
+    pub(super) claim: String,
+    pub(super) required_value: String,
+    pub(super) expression: String,
+    pub(super) message: String,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-struct FileMappings {
-    username: FileFrom,
-    groups: FileFrom,
-    uid: FileFrom,
-    extra: Vec<FileExtra>,
+pub(super) struct FileMappings {
+    pub(super) username: FileFrom,
+    pub(super) groups: FileFrom,
+    pub(super) uid: FileFrom,
+    pub(super) extra: Vec<FileExtra>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-struct FileFrom {
-    claim: String,
-    prefix: Option<String>,
-    expression: String,
+pub(super) struct FileFrom {
+    pub(super) claim: String,
+    pub(super) prefix: Option<String>,
+    pub(super) expression: String,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct FileExtra {
-    key: String,
-    value_expression: String,
+pub(super) struct FileExtra {
+    pub(super) key: String,
+    pub(super) value_expression: String,
 }
 
-/// Reads a file's text.
+/// Reads a file's text. `own` are the issuers of the server's own tokens, which nobody else may be.
 ///
 /// # Errors
 /// What is wrong, with its place.
-pub fn parse(text: &str) -> Result<Configuration, String> {
+pub fn parse(text: &str, own: &[String]) -> Result<Configuration, String> {
     let file: File = serde_yaml_ng::from_str(text).map_err(|e| e.to_string())?;
     let known = ["v1", "v1beta1", "v1alpha1"].map(|v| format!("apiserver.config.k8s.io/{v}"));
     if file.kind != "AuthenticationConfiguration" || !known.contains(&file.api_version) {
@@ -194,46 +200,44 @@ pub fn parse(text: &str) -> Result<Configuration, String> {
         Some(given) if given.conditions.is_empty() => Some(Anonymous::Yes),
         Some(given) => Some(Anonymous::Paths(given.conditions.into_iter().map(|c| c.path).collect())),
     };
-    let mut jwt: Vec<Jwt> = Vec::new();
-    for (i, one) in file.jwt.into_iter().enumerate() {
-        let one = issuer(one, &format!("jwt[{i}]"))?;
-        if jwt.iter().any(|other| other.issuer.url == one.issuer.url) {
-            return Err(format!("jwt[{i}].issuer.url: Duplicate value: {:?}", one.issuer.url));
-        }
-        jwt.push(one);
+    let mut findings = Findings(Vec::new());
+    if file.jwt.len() > MOST_ISSUERS {
+        findings.0.push(format!("jwt: Too many: {}: must have at most {MOST_ISSUERS} items", file.jwt.len()));
     }
+    for (i, one) in file.jwt.iter().enumerate() {
+        findings.jwt(one, &format!("jwt[{i}]"), own);
+        let earlier = |same: fn(&FileIssuer, &FileIssuer) -> bool| {
+            file.jwt[..i].iter().any(|other| same(&other.issuer, &one.issuer))
+        };
+        if earlier(|a, b| a.url == b.url) {
+            findings.0.push(format!("jwt[{i}].issuer.url: Duplicate value: {:?}", one.issuer.url));
+        }
+        if earlier(|a, b| a.discovery_url == b.discovery_url && a.discovery_url.as_ref().is_some_and(|u| !u.is_empty()))
+        {
+            let url = one.issuer.discovery_url.as_deref().unwrap_or_default();
+            findings.0.push(format!("jwt[{i}].issuer.discoveryURL: Duplicate value: {url:?}"));
+        }
+    }
+    match findings.0.len() {
+        0 => {}
+        1 => return Err(findings.0.remove(0)),
+        _ => return Err(format!("[{}]", findings.0.join(", "))),
+    }
+    let jwt = file.jwt.into_iter().enumerate().map(|(i, one)| issuer(one, &format!("jwt[{i}]")));
+    let jwt = jwt.collect::<Result<Vec<Jwt>, String>>()?;
     Ok(Configuration { jwt, anonymous })
 }
 
 fn issuer(file: FileJwt, at: &str) -> Result<Jwt, String> {
-    if !file.issuer.url.starts_with("https://") {
-        return Err(format!("{at}.issuer.url: Invalid value: {:?}: URL scheme must be https", file.issuer.url));
-    }
-    if file.issuer.audiences.is_empty() {
-        return Err(format!("{at}.issuer.audiences: Required value: at least one jwt.issuer.audiences is required"));
-    }
-    if file.issuer.audiences.len() > 1 && file.issuer.audience_match_policy != "MatchAny" {
-        return Err(format!(
-            "{at}.issuer.audienceMatchPolicy: Invalid value: {:?}: audienceMatchPolicy must be MatchAny for multiple audiences",
-            file.issuer.audience_match_policy
-        ));
-    }
     let discovery_url = file.issuer.discovery_url.unwrap_or_default();
-    if !discovery_url.is_empty() && (!discovery_url.starts_with("https://") || discovery_url == file.issuer.url) {
-        return Err(format!(
-            "{at}.issuer.discoveryURL: Invalid value: {discovery_url:?}: must be https and different from URL"
-        ));
-    }
-    let mut claim_rules = Vec::new();
-    for (i, rule) in file.claim_validation_rules.into_iter().enumerate() {
-        let at = format!("{at}.claimValidationRules[{i}]");
-        claim_rules.push(match (rule.claim.is_empty(), rule.expression.is_empty()) {
-            (false, false) => return Err(format!("{at}: Invalid value: claim and expression can't both be set")),
-            (true, true) => return Err(format!("{at}: Required value: claim or expression is required")),
-            (false, true) => ClaimRule::Required { name: rule.claim, value: rule.required_value },
-            (true, false) => ClaimRule::Expression(Rule { expression: rule.expression, message: rule.message }),
-        });
-    }
+    let claim_rules = file
+        .claim_validation_rules
+        .into_iter()
+        .map(|rule| match rule.expression.is_empty() {
+            true => ClaimRule::Required { name: rule.claim, value: rule.required_value },
+            false => ClaimRule::Expression(Rule { expression: rule.expression, message: rule.message }),
+        })
+        .collect();
     let mappings = file.claim_mappings;
     let username = from(mappings.username, &format!("{at}.claimMappings.username"), true)?;
     if username == From::Nothing {

@@ -13,7 +13,7 @@ fn jwt(rest: &str) -> String {
 }
 
 fn map(rest: &str, claims: Value) -> Result<auth_api::UserInfo, String> {
-    let configuration = parse(&jwt(rest))?.jwt.remove(0);
+    let configuration = parse(&jwt(rest), &[])?.jwt.remove(0);
     Mapping::new(&configuration)?.user(claims.as_object().expect("an object"))
 }
 
@@ -55,9 +55,9 @@ fn claims_become_users() {
 #[test]
 fn files_are_checked() {
     let anonymous =
-        parse(&format!("{HEAD}anonymous: {{enabled: true, conditions: [{{path: /livez}}]}}")).expect("valid");
+        parse(&format!("{HEAD}anonymous: {{enabled: true, conditions: [{{path: /livez}}]}}"), &[]).expect("valid");
     assert_eq!(anonymous.anonymous, Some(crate::Anonymous::Paths(vec!["/livez".into()])));
-    let by_claim = parse(&jwt("claimMappings: {username: {claim: sub, prefix: ''}}")).expect("valid");
+    let by_claim = parse(&jwt("claimMappings: {username: {claim: sub, prefix: ''}}"), &[]).expect("valid");
     assert!(matches!(by_claim.jwt[0].username, From::Claim { .. }));
     for (text, wanted) in [
         (format!("{HEAD}what: 1"), "unknown field"),
@@ -67,11 +67,25 @@ fn files_are_checked() {
         (jwt("claimMappings: {username: {claim: sub, prefix: '', expression: x}}"), "can't both be set"),
         (jwt("claimMappings: {username: {claim: a, prefix: ''}}").replace("https:", "http:"), "scheme must be https"),
         (jwt("claimMappings: {username: {claim: a, prefix: ''}}").replace("[me]", "[a, b]"), "MatchAny"),
+        (
+            jwt("claimMappings: {username: {claim: a, prefix: ''}}").replace("issuer.example", "own.example"),
+            "URL must not overlap with disallowed issuers: [https://own.example.com]",
+        ),
+        (jwt("claimMappings: {username: {expression: claims.email}}"), "claims.email_verified must be used"),
+        (
+            jwt("claimMappings: {username: {claim: a, prefix: ''}, extra: [{key: k8s.io/a, valueExpression: x}]}"),
+            "k8s.io, kubernetes.io and their subdomains are reserved for Kubernetes use",
+        ),
+        (
+            jwt("claimMappings: {username: {claim: a, prefix: ''}}").replace("[me]", "[me], egressSelectorType: x"),
+            "egress selector must be either controlplane or cluster",
+        ),
     ] {
-        let error = parse(&text).err().unwrap_or_else(|| panic!("accepted {text}"));
+        let error =
+            parse(&text, &["https://own.example.com".into()]).err().unwrap_or_else(|| panic!("accepted {text}"));
         assert!(error.contains(wanted), "{error} is not {wanted}");
     }
     let bad =
-        parse(&jwt("claimMappings: {username: {expression: 'claims.'}}")).expect("not compiled yet").jwt.remove(0);
+        parse(&jwt("claimMappings: {username: {expression: 'claims.'}}"), &[]).expect("not compiled yet").jwt.remove(0);
     assert!(Mapping::new(&bad).is_err());
 }
