@@ -99,11 +99,13 @@ impl Controller {
         self.quotas.add_handler(move |delta| {
             let Some(controller) = events.upgrade() else { return };
             // Not when the usage changes: admission writes that before the object is there, and counting in between
-            // would take it back.
+            // would take it back. But limits in the status are nobody's to change: they are set right at once, where
+            // upstream waits for its next resync.
             let changed = match delta {
                 Delta::Updated { old, new } => {
                     let hard = |q: &ResourceQuota| q.spec.as_ref().and_then(|s| s.hard.clone());
-                    hard(old) != hard(new)
+                    let told = |q: &ResourceQuota| q.status.as_ref().and_then(|s| s.hard.clone());
+                    hard(old) != hard(new) || (told(old) != told(new) && told(new) != hard(new))
                 }
                 Delta::Added(_) => true,
                 Delta::Deleted(quota) => {
