@@ -48,12 +48,15 @@ pub(crate) async fn run(arguments: Vec<OsString>, shutdown: Shutdown) -> anyhow:
     ready.with_context(|| format!("the API server is not ready after {} s", READY_LIMIT.as_secs()))?;
     println!("ready");
     tracing::info!(seconds = start.elapsed().as_secs_f64(), "control plane is ready");
+    let manager = UserInfo::new(users::CONTROLLER_MANAGER, &[]);
+    let factory = Factory::new(in_process::client(&server, manager, "kube-controller-manager"));
+    factory.set_transform(component_helpers::trim::pod);
     let agents = [
         rt::spawn(
             "controllers",
-            shutdown.run(run_controllers(spec.clone(), server.clone(), pki.clone(), shutdown.clone())),
+            shutdown.run(run_controllers(spec.clone(), server.clone(), pki.clone(), factory.clone(), shutdown.clone())),
         ),
-        rt::spawn("scheduler", shutdown.run(run_scheduler(server.clone(), shutdown.clone()))),
+        rt::spawn("scheduler", shutdown.run(run_scheduler(server.clone(), factory, shutdown.clone()))),
         rt::spawn("host routes", shutdown.run(host_routes(spec.clone(), server.clone(), shutdown.clone()))),
     ];
     shutdown.cancelled().await;
@@ -112,9 +115,7 @@ async fn serve(spec: &ControlPlaneSpec, store: Arc<Embedded>, shutdown: &Shutdow
     apiserver::assemble::start(&flags, extras, shutdown.clone()).await.context("start the API server")
 }
 
-async fn run_controllers(spec: ControlPlaneSpec, server: Handle, pki: Pki, shutdown: Shutdown) {
-    let manager = UserInfo::new(users::CONTROLLER_MANAGER, &[]);
-    let factory = Factory::new(in_process::client(&server, manager, "kube-controller-manager"));
+async fn run_controllers(spec: ControlPlaneSpec, server: Handle, pki: Pki, factory: Factory, shutdown: Shutdown) {
     let options = controllers::Options {
         root_ca_pem: Some(pki.ca_pem()),
         service_account_key_pem: Some(pki.service_account.to_pem()),
@@ -129,9 +130,10 @@ async fn run_controllers(spec: ControlPlaneSpec, server: Handle, pki: Pki, shutd
     controllers::run(options, factory, client_for, shutdown).await;
 }
 
-async fn run_scheduler(server: Handle, shutdown: Shutdown) {
+/// The scheduler calls by its own name, and reads from the same caches as the controllers.
+async fn run_scheduler(server: Handle, controllers: Factory, shutdown: Shutdown) {
     let client = in_process::client(&server, UserInfo::new(users::SCHEDULER, &[]), "kube-scheduler");
-    let factory = Factory::new(client.clone());
+    let factory = controllers.sharing(client.clone());
     scheduler::run(scheduler::Options::default(), client, factory, shutdown).await;
 }
 

@@ -24,6 +24,8 @@ use crate::row::KindRow;
 
 /// Recent events kept for watches that start in the past; older starts are replayed from the store's log.
 const WINDOW: usize = 2048;
+/// What they may hold together in bytes; see [`CacheEvent::bytes`].
+pub(crate) const WINDOW_BYTES: usize = 16 << 20;
 /// Events that may wait for one watcher.
 const QUEUE: usize = 8192;
 /// How long a read waits for the cache to catch up.
@@ -49,6 +51,7 @@ struct State {
     index: HashMap<Box<str>, BTreeSet<Bytes>>,
     revision: i64,
     window: VecDeque<Arc<CacheEvent>>,
+    window_bytes: usize,
     /// Events above this revision are all in the window.
     window_start: i64,
     watchers: Vec<Slot>,
@@ -153,6 +156,7 @@ impl Cache {
         }
         state.objects = objects;
         state.window.clear();
+        state.window_bytes = 0;
         state.window_start = listed.revision;
         state.revision = listed.revision;
         drop(state);
@@ -225,10 +229,12 @@ impl Cache {
         };
         let event = Arc::new(CacheEvent::new(revision, change));
         self.dispatch(state, &event);
+        state.window_bytes += event.bytes();
         state.window.push_back(event);
-        if state.window.len() > WINDOW
+        while (state.window.len() > WINDOW || state.window_bytes > WINDOW_BYTES)
             && let Some(gone) = state.window.pop_front()
         {
+            state.window_bytes -= gone.bytes();
             state.window_start = gone.revision;
         }
     }
@@ -346,6 +352,13 @@ impl Cache {
     /// How many objects there are.
     pub fn len(&self) -> usize {
         self.state.read().objects.len()
+    }
+
+    /// How many recent events are kept, and their bytes.
+    #[cfg(test)]
+    pub(crate) fn window(&self) -> (usize, usize) {
+        let state = self.state.read();
+        (state.window.len(), state.window_bytes)
     }
 
     /// Whether there are none.

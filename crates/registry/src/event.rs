@@ -68,6 +68,15 @@ impl CacheEvent {
         Self { revision, change, frames: Default::default() }
     }
 
+    /// What the event holds, roughly and at most: the objects, which may be nobody else's any more, and the frames, which
+    /// are made when the first watcher wants them. JSON takes about twice the stored bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        let (old, new) = self.sides();
+        let size = |entry: Option<&Arc<Entry>>| entry.map_or(0, |e| e.key.len() + e.raw.value.len());
+        let shown = size(new.or(old));
+        size(old) + 4 * shown + 512
+    }
+
     /// The object before and after.
     pub fn sides(&self) -> (Option<&Arc<Entry>>, Option<&Arc<Entry>>) {
         match &self.change {

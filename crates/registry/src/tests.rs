@@ -226,3 +226,22 @@ async fn initial_events_end_in_a_bookmark_and_old_starts_expire() {
     let mut watch = Watch::start(other.maps.clone(), old, None).await.expect("failures come as items");
     assert_eq!(next(&mut watch).await, ("ERROR".into(), "Expired".into()));
 }
+
+#[tokio::test]
+async fn old_events_give_way_by_bytes_and_are_then_read_from_the_log() {
+    const CHANGES: usize = 24;
+    let world = world();
+    let first = world.create(map("a", json!({}))).await.expect("created");
+    let start: i64 = first.resource_version().parse().expect("a number");
+    let large = "x".repeat(300_000);
+    for change in 0..CHANGES {
+        world.patch("a", json!({"data": {"k": format!("{change}{large}")}})).await.expect("patched");
+    }
+    let options = ListOptions { resource_version: Some(start), ..ListOptions::default() };
+    let mut watch = Watch::start(world.maps.clone(), options, None).await.expect("started");
+    for _ in 0..CHANGES {
+        assert_eq!(next(&mut watch).await, ("MODIFIED".into(), "a".into()));
+    }
+    let (events, bytes) = world.maps.cache().window();
+    assert!(events < CHANGES && bytes <= crate::cache::WINDOW_BYTES, "{events} events, {bytes} bytes");
+}
