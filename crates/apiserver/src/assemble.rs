@@ -15,8 +15,9 @@ use registry::{Access, Registry};
 use rt::Shutdown;
 use wire::{TlsConfig, TlsSource};
 
-use crate::config::{Config, KubeletClient, Listen, PostStart};
+use crate::config::{Config, EndpointReconciler, KubeletClient, Listen, PostStart};
 use crate::flags::{Flags, duration};
+use crate::runtime_config::RuntimeConfig;
 use crate::server::{Handle, Server, StartError};
 
 /// Where the workshop's plain port listens.
@@ -281,8 +282,13 @@ fn authenticator(flags: &Flags, extras: &Extras, tokens: &Tokens) -> Result<auth
 /// See [`RunError`].
 pub async fn start(flags: &Flags, mut extras: Extras, shutdown: Shutdown) -> Result<Handle, RunError> {
     flags.validate(extras.workshop, extras.store.is_some()).map_err(RunError::Flags)?;
-    features::Gates::parse(flags.feature_gates.iter().map(String::as_str))
+    let gates = features::Gates::parse(flags.feature_gates.iter().map(String::as_str))
         .map_err(|e| RunError::Flags(format!("--feature-gates: {e}")))?;
+    let shown_gates = gates.clone();
+    let delay = duration(&flags.shutdown_delay_duration).map_err(RunError::Flags)?;
+    let stopping = shutdown;
+    let shutdown = delayed(&stopping, delay);
+    let alone = extras.store.is_some();
     let store = match extras.store.take() {
         Some(store) => store,
         None => open_store(flags)?,
@@ -299,7 +305,8 @@ pub async fn start(flags: &Flags, mut extras: Extras, shutdown: Shutdown) -> Res
     let sealer = encryption.clone().map(|e| e as Arc<dyn registry::Sealer>);
     let registry = Registry::with_sealer(store, shutdown.clone(), sealer);
     let rows = kinds::Config::new(ranges);
-    for row in kinds::kinds(&rows) {
+    let wanted = RuntimeConfig::parse(&flags.runtime_config).map_err(RunError::Flags)?;
+    for row in wanted.apply(kinds::kinds(&rows)).map_err(RunError::Flags)? {
         registry.add(row);
     }
     let access = Access::new(registry.clone());
@@ -334,12 +341,21 @@ pub async fn start(flags: &Flags, mut extras: Extras, shutdown: Shutdown) -> Res
     config.encryption = encryption;
     config.auditor = crate::audit::Auditor::new(&flags.audit, &config.shutdown)?;
     config.token_issuer = tokens.service_accounts.map(|t| t as _);
-    config.listen = listeners(flags, &extras, advertise, service_ip)?;
+    config.listen = listeners(flags, &extras, advertise, service_ip, &config.shutdown)?;
     config.advertise = Some(SocketAddr::new(advertise, flags.secure_port));
     config.kubernetes_service_ip = Some(service_ip);
     config.service_cidrs = cidrs.iter().map(ToString::to_string).collect();
     config.kubelet = KubeletClient {
         ca: optional("--kubelet-certificate-authority", flags.kubelet_certificate_authority.as_ref())?,
+    config.stopping = stopping;
+    config.gates = shown_gates;
+    config.shown_flags.clone_from(&flags.shown);
+    config.endpoint_reconciler = match flags.endpoint_reconciler_type.as_str() {
+        "none" => EndpointReconciler::None,
+        "master-count" => EndpointReconciler::MasterCount(flags.apiserver_count),
+        _ if alone => EndpointReconciler::Alone,
+        _ => EndpointReconciler::Lease,
+    };
         certificate: optional("--kubelet-client-certificate", flags.kubelet_client_certificate.as_ref())?,
         key: optional("--kubelet-client-key", flags.kubelet_client_key.as_ref())?,
         preferred_address_types: flags.kubelet_preferred_address_types.clone(),
@@ -422,7 +438,48 @@ fn post_start(config: &mut Config, edit: &Arc<dyn Edit>, authorizers: &Arc<Autho
     }
 }
 
-fn listeners(flags: &Flags, extras: &Extras, advertise: IpAddr, service_ip: IpAddr) -> Result<Vec<Listen>, RunError> {
+/// The shutdown that comes some time after the one announced.
+fn delayed(announced: &Shutdown, delay: std::time::Duration) -> Shutdown {
+    if delay.is_zero() {
+        return announced.clone();
+    }
+    let (announced, later) = (announced.clone(), Shutdown::new());
+    let end = later.clone();
+    rt::spawn("shutdown-delay", async move {
+        announced.cancelled().await;
+        tracing::info!(seconds = delay.as_secs(), "not ready any more; still answering for a while");
+        rt::time::sleep(delay).await;
+        end.cancel();
+    });
+    later
+}
+
+/// Takes a serving certificate into use whenever its file or its key's changes. While only one of the two was replaced, they do not
+/// fit, and the old pair stays.
+fn follow_certificate(flags: &Flags, tls: &TlsConfig, shutdown: &Shutdown) {
+    let (Some(cert), Some(key)) = (&flags.tls_cert_file, &flags.tls_private_key_file) else { return };
+    for path in [cert, key] {
+        let (cert, key, tls) = (cert.clone(), key.clone(), tls.clone());
+        let known = std::fs::read(path).unwrap_or_default();
+        let apply: crate::follow::Apply = Box::new(move |_| {
+            let source = std::fs::read(&cert).and_then(|certificate| {
+                let key = std::fs::read(&key)?;
+                Ok(TlsSource { certificate, key, request_client_certificate: true, ..TlsSource::default() })
+            });
+            let done = source.map_err(|e| e.to_string()).and_then(|s| tls.replace(&s).map_err(|e| e.to_string()));
+            async move { done }.boxed()
+        });
+        crate::follow::follow("serving certificate", path.clone(), &known, shutdown.clone(), apply);
+    }
+}
+
+fn listeners(
+    flags: &Flags,
+    extras: &Extras,
+    advertise: IpAddr,
+    service_ip: IpAddr,
+    shutdown: &Shutdown,
+) -> Result<Vec<Listen>, RunError> {
     let tls = TlsConfig::new(&serving(flags, advertise, service_ip)?)?;
     let addresses = if extras.listen.is_empty() {
         vec![SocketAddr::new(flags.bind_address, flags.secure_port)]
@@ -433,6 +490,7 @@ fn listeners(flags: &Flags, extras: &Extras, advertise: IpAddr, service_ip: IpAd
         addresses.into_iter().map(|address| Listen { address, tls: Some(tls.clone()), insecure: false }).collect();
     if extras.workshop {
         let address = SocketAddr::from(([127, 0, 0, 1], WORKSHOP_PORT));
+    follow_certificate(flags, &tls, shutdown);
         all.push(Listen { address, tls: None, insecure: true });
     }
     Ok(all)

@@ -1,7 +1,7 @@
 //! What the API server itself puts into the store: namespaces, priority classes, the `kubernetes` Service and its endpoints, the
 //! default ServiceCIDR.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use auth_api::{Edit, Lookup};
@@ -10,7 +10,7 @@ use meta::{GroupVersionResource, Object, Status};
 use registry::{Access, Registry};
 use serde_json::{Value, json};
 
-use crate::config::{Config, PostStart};
+use crate::config::{Config, EndpointReconciler, PostStart};
 use crate::server::{State, run_hook};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -90,6 +90,7 @@ struct Wanted {
     address: SocketAddr,
     cluster_ip: String,
     cidrs: Vec<String>,
+    reconciler: EndpointReconciler,
 }
 
 impl Wanted {
@@ -98,6 +99,7 @@ impl Wanted {
             address: config.advertise?,
             cluster_ip: config.kubernetes_service_ip?.to_string(),
             cidrs: config.service_cidrs.clone(),
+            reconciler: config.endpoint_reconciler,
         })
     }
 }
@@ -128,28 +130,62 @@ async fn kubernetes_service(access: Access, wanted: Wanted) -> Result<(), Status
         },
     });
     ensure(&access, &services, object(service)).await?;
-    let ip = wanted.address.ip().to_string();
-    let port = json!([{"name": "https", "protocol": "TCP", "port": wanted.address.port()}]);
+    match wanted.reconciler {
+        EndpointReconciler::Alone => publish(&access, wanted.address, &[wanted.address.ip()]).await,
+        EndpointReconciler::MasterCount(count) => add(&access, wanted.address, count).await,
+        // The one keeps the leases, the other wants nothing.
+        EndpointReconciler::Lease | EndpointReconciler::None => Ok(()),
+    }
+}
+
+/// Adds our address to those there are; of too many the first by order stay, ours among them.
+async fn add(access: &Access, own: SocketAddr, count: usize) -> Result<(), Status> {
+    let endpoints = GroupVersionResource::new("", "v1", "endpoints");
+    let found = access.get_live(&endpoints, "default", "kubernetes").await?;
+    let listed = found.as_ref().and_then(|e| e.get(&["subsets"])?.get(0)?.get("addresses")?.as_array().cloned());
+    let mut ips: Vec<IpAddr> =
+        listed.unwrap_or_default().iter().filter_map(|a| a["ip"].as_str()?.parse().ok()).collect();
+    if !ips.contains(&own.ip()) {
+        ips.push(own.ip());
+    }
+    ips.sort();
+    while ips.len() > count {
+        let Some(other) = ips.iter().position(|ip| *ip != own.ip()) else { break };
+        ips.remove(other);
+    }
+    publish(access, own, &ips).await
+}
+
+/// Makes these addresses the `kubernetes` Service's endpoints.
+///
+/// # Errors
+/// The writes'.
+pub(crate) async fn publish(access: &Access, own: SocketAddr, ips: &[IpAddr]) -> Result<(), Status> {
+    let family = if own.is_ipv4() { "IPv4" } else { "IPv6" };
+    let port = json!([{"name": "https", "protocol": "TCP", "port": own.port()}]);
+    let addresses: Vec<Value> = ips.iter().map(|ip| json!({"ip": ip.to_string()})).collect();
     let endpoints = json!({
         "apiVersion": "v1", "kind": "Endpoints",
         "metadata": {
             "name": "kubernetes", "namespace": "default",
             "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"},
         },
-        "subsets": [{"addresses": [{"ip": ip}], "ports": port}],
+        "subsets": [{"addresses": addresses, "ports": port}],
     });
-    replace(&access, &GroupVersionResource::new("", "v1", "endpoints"), object(endpoints), "subsets").await?;
+    replace(access, &GroupVersionResource::new("", "v1", "endpoints"), object(endpoints), "subsets").await?;
+    let ready: Vec<Value> =
+        ips.iter().map(|ip| json!({"addresses": [ip.to_string()], "conditions": {"ready": true}})).collect();
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {
             "name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"},
         },
         "addressType": family,
-        "endpoints": [{"addresses": [ip], "conditions": {"ready": true}}],
+        "endpoints": ready,
         "ports": port,
     });
     let slices = GroupVersionResource::new("discovery.k8s.io", "v1", "endpointslices");
-    replace(&access, &slices, object(slice), "endpoints").await
+    replace(access, &slices, object(slice), "endpoints").await
 }
 
 /// Says that the default ServiceCIDR is ready, once; of others the controller manager says it.

@@ -79,9 +79,23 @@ pub(crate) async fn run(
     let info = RequestInfo::new(&head.method, head.uri.path(), &query);
     let headers = head.headers.clone();
     let audit_id = audit_id(&headers);
-    let labels = (info.verb, info.resource.clone(), info.group.clone(), info.version.clone(), info.subresource.clone());
+    let apply = info.verb == "patch" && crate::decode::content_type(&headers).starts_with("application/apply-patch");
+    let series = crate::metrics::Series::new(&info, query.has("dryRun"), apply);
+    let verb = info.verb;
     let long = info.long_running();
     let timeout = state.config.request_timeout;
+    let info_path = info.path.clone();
+    if !well_escaped(&info_path) {
+        // As Go's server: what is no path is nobody's business.
+        let mut response = crate::respond::bytes_response(
+            http::StatusCode::BAD_REQUEST,
+            "text/plain; charset=utf-8",
+            "400 Bad Request",
+        );
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        return response;
+    }
+    let _counted = (!long).then(|| state.metrics.in_flight(info.read_only() || !info.resource_request));
     let finish = state.clone();
     let seen = Seen::default();
     let entry = Entry { head, query, raw_query, connection, received: rt::time::now(), audit_id: audit_id.clone() };
@@ -99,7 +113,7 @@ pub(crate) async fn run(
         Ok(Ok(response)) => (response, None, false),
         Ok(Err(status)) => (status_response(&headers, &status), Some(status), false),
         Err(_) => {
-            error!(verb = labels.0, resource = %labels.1, "request handler panicked");
+            error!(verb, path = %info_path, "request handler panicked");
             let status = Status::internal("this request caused apiserver to panic. Look in the logs for details.");
             (status_response(&headers, &status), Some(status), true)
         }
@@ -123,18 +137,32 @@ pub(crate) async fn run(
     }
     if !long {
         let took = started.elapsed();
-        finish.metrics.observe(labels, code, took);
+        let size = http_body::Body::size_hint(response.body()).exact();
+        finish.metrics.observe(&finish, &series, code, took, size);
         debug!(code, millis = took.as_millis() as u64, "request");
     }
     response
 }
 
 /// The time that a request may take: what it asks for, at most ours.
+/// Whether every percent sign of a path begins an escape.
+fn well_escaped(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    let hex = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_hexdigit);
+    bytes.iter().enumerate().all(|(at, byte)| *byte != b'%' || (hex(at + 1) && hex(at + 2)))
+}
+
 fn deadline(query: &Query, longest: Duration) -> Result<Duration, Status> {
     match query.get("timeout") {
         "" => Ok(longest),
         text => match meta::time::parse_go_duration(text) {
-            None => Err(Status::bad_request(format!("invalid timeout specified in the request URL - {text:?}"))),
+        // What lies in the past is no limit.
+        text if text.strip_prefix('-').is_some_and(|t| meta::time::parse_go_duration(t).is_some()) => Ok(longest),
+            None => {
+                let unit = text.parse::<f64>().is_err();
+                let why = if unit { "invalid duration" } else { "missing unit in duration" };
+                Err(Status::bad_request(format!("invalid timeout specified in the request URL - time: {why} {text:?}")))
+            }
             Some(Duration::ZERO) => Ok(longest),
             Some(asked) => Ok(asked.min(longest)),
         },

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 
-use clap::Parser;
 use rt::Shutdown;
 
 use crate::assemble::{Extras, start};
@@ -10,7 +9,7 @@ use crate::flags::Flags;
 
 /// Runs the command until shutdown; `arguments` begin with the command's name. Gives the exit code.
 pub async fn main(arguments: Vec<OsString>, shutdown: Shutdown) -> u8 {
-    let flags = match Flags::try_parse_from(arguments) {
+    let flags = match Flags::read(arguments) {
         Ok(flags) => flags,
         Err(error) => {
             // Nothing is left to be done when standard error is gone.

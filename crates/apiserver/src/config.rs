@@ -77,6 +77,28 @@ pub struct Config {
     pub auditor: Option<Arc<crate::audit::Auditor>>,
     /// Ends the server.
     pub shutdown: rt::Shutdown,
+    /// Announces the end: `/readyz` fails from here on, `shutdown` may follow later.
+    pub stopping: rt::Shutdown,
+    /// Feature gates, for `/metrics`.
+    pub gates: features::Gates,
+    /// Flags and their values, for `/flagz`.
+    pub shown_flags: std::collections::BTreeMap<String, String>,
+    /// Whose addresses are the `kubernetes` Service's endpoints.
+    pub endpoint_reconciler: EndpointReconciler,
+}
+
+/// Who says which API servers there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EndpointReconciler {
+    /// Keys with a lease in the store, upstream's default: servers come and go.
+    Lease,
+    /// Our address is added, up to this many are kept.
+    MasterCount(usize),
+    /// Nobody: the endpoints are left alone.
+    None,
+    /// Ours is the only one: the store is in this process.
+    #[default]
+    Alone,
 }
 
 /// A hook after start; it is one check of `/readyz` under `poststarthook/<name>`.
@@ -119,7 +141,11 @@ impl Config {
             compaction_interval: registry::COMPACT_INTERVAL,
             encryption: None,
             auditor: None,
+            stopping: shutdown.clone(),
             shutdown,
+            gates: features::Gates::default(),
+            shown_flags: Default::default(),
+            endpoint_reconciler: EndpointReconciler::default(),
         }
     }
 }

@@ -7,6 +7,7 @@ use schema::codec::{self, Decoded};
 use wire::Body;
 
 use crate::negotiate::{ACCEPTED, Media};
+use crate::words;
 
 /// Upstream's limit of a request body.
 pub(crate) const MAX_BODY: usize = 3 * 1024 * 1024;
@@ -20,8 +21,8 @@ pub(crate) enum FieldValidation {
 }
 
 impl FieldValidation {
-    /// From the query parameter.
-    pub fn parse(text: &str) -> Result<Self, Status> {
+    /// From the query parameter; `options` is the kind of options that an error is about.
+    pub fn parse(text: &str, options: &str) -> Result<Self, Status> {
         match text {
             "" | "Warn" => Ok(Self::Warn),
             "Ignore" => Ok(Self::Ignore),
@@ -29,7 +30,7 @@ impl FieldValidation {
             other => {
                 let path = meta::field::Path::new("fieldValidation");
                 let error = meta::field::Error::not_supported(&path, other, &["", "Ignore", "Strict", "Warn"]);
-                Err(Status::invalid(&meta::GroupKind::new("meta.k8s.io", "CreateOptions"), "", &[error]))
+                Err(Status::invalid(&meta::GroupKind::new("meta.k8s.io", options), "", &[error]))
             }
         }
     }
@@ -40,7 +41,7 @@ impl FieldValidation {
             _ if strict.is_empty() => Ok(()),
             Self::Ignore => Ok(()),
             Self::Warn => {
-                strict.into_iter().for_each(|s| warnings.add(s));
+                warn(strict, warnings);
                 Ok(())
             }
             Self::Strict => Err(Status::bad_request(format!(
@@ -50,6 +51,42 @@ impl FieldValidation {
                 kind.kind,
                 strict.join(", ")
             ))),
+        }
+    }
+}
+
+impl FieldValidation {
+    /// As [`FieldValidation::judge`], for the outcome of a patch.
+    ///
+    /// # Errors
+    /// 422 that shows the patch.
+    pub fn judge_patch(
+        self,
+        shown: &dyn Fn() -> String,
+        strict: Vec<String>,
+        warnings: &Warnings,
+    ) -> Result<(), Status> {
+        match self {
+            Self::Strict if !strict.is_empty() => {
+                Err(words::invalid_patch(&shown(), &format!("strict decoding error: {}", strict.join(", "))))
+            }
+            Self::Warn => {
+                warn(strict, warnings);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Warns of each strict error; one of YAML stands for several.
+pub(crate) fn warn(strict: Vec<String>, warnings: &Warnings) {
+    for error in strict {
+        match error.strip_prefix("yaml: unmarshal errors:") {
+            Some(lines) => {
+                lines.lines().map(str::trim).filter(|l| !l.is_empty()).for_each(|l| warnings.add(l.to_owned()))
+            }
+            None => warnings.add(error),
         }
     }
 }
@@ -71,26 +108,50 @@ pub(crate) fn content_type(headers: &HeaderMap) -> String {
 /// Encoding of a body.
 pub(crate) fn media(headers: &HeaderMap) -> Result<Media, Status> {
     match content_type(headers).as_str() {
-        "" => Ok(Media::Json),
-        text => Media::parse(text).ok_or_else(|| Status::unsupported_media_type(text, &ACCEPTED)),
+        "" if headers.get(header::CONTENT_TYPE).is_none_or(|v| v.is_empty()) => Ok(Media::Json),
+        text if text.contains('*') => Err(Status::unsupported_media_type(&ACCEPTED)),
+        text => Media::parse(text).ok_or_else(|| Status::unsupported_media_type(&ACCEPTED)),
     }
 }
 
 /// Decodes a built-in object of any kind; missing kind and version are taken from `default`.
 pub(crate) fn built_in(bytes: &[u8], media: Media, default: &GroupVersionKind) -> Result<Decoded, Status> {
     let result = match media {
+        // As upstream: nothing is an empty object.
+        Media::Json if bytes.trim_ascii() == b"null" => codec::decode_json(b"{}", Some(default)),
         Media::Json => codec::decode_json(bytes, Some(default)),
         Media::Yaml => codec::decode_yaml(bytes, Some(default)),
-        Media::Protobuf => codec::decode_protobuf(bytes).map(|object| Decoded { object, strict: Vec::new() }),
+        Media::Protobuf => {
+            codec::decode_protobuf_with_default(bytes, default).map(|object| Decoded { object, strict: Vec::new() })
+        }
     };
-    result.map_err(|e| unreadable(default, &e))
+    result.map_err(|e| words::undecodable(default, bytes, &e))
 }
 
-fn unreadable(kind: &GroupVersionKind, error: &dyn std::fmt::Display) -> Status {
-    Status::bad_request(format!(
-        "{} in version {:?} cannot be handled as a {}: {error}",
-        kind.kind, kind.version, kind.kind
-    ))
+/// A custom resource's tree, before its schema is looked at.
+fn untyped(bytes: &[u8], media: Media, kind: &GroupVersionKind) -> Result<Decoded, Status> {
+    let unrecognized = |error: &dyn std::fmt::Display| words::unrecognized(&kind.kind, bytes, error);
+    let decoded = match media {
+        Media::Json => {
+            let (value, strict) = words::read_json(bytes)
+                .map_err(|e| unrecognized(&format!("couldn't get version/kind; json parse error: {e}")))?;
+            let Some(object) = Object::from_value(value) else {
+                return Err(unrecognized(
+                    &"json: cannot unmarshal value into Go value of type map[string]interface {}",
+                ));
+            };
+            Decoded { object, strict }
+        }
+        Media::Yaml => {
+            codec::decode_untyped_yaml(bytes).map_err(|e| unrecognized(&words::yaml_words(&e.to_string())))?
+        }
+        Media::Protobuf => return Err(Status::unsupported_media_type(&ACCEPTED[..2])),
+    };
+    if decoded.object.kind().is_empty() {
+        let text = String::from_utf8_lossy(&codec::to_json(&decoded.object)).into_owned();
+        return Err(unrecognized(&format!("Object 'Kind' is missing in '{text}'")));
+    }
+    Ok(decoded)
 }
 
 /// Decodes an object of a row in a served version; strict errors are dealt with.
@@ -106,15 +167,12 @@ pub(crate) fn object(
     let decoded = match &row.custom {
         None => built_in(bytes, media, kind)?,
         Some(custom) => {
-            let mut decoded = match media {
-                Media::Json => codec::decode_untyped_json(bytes).map_err(|e| unreadable(kind, &e))?,
-                Media::Yaml => codec::decode_untyped_yaml(bytes).map_err(|e| unreadable(kind, &e))?,
-                Media::Protobuf => {
-                    return Err(Status::unsupported_media_type(media.content_type(), &ACCEPTED[..2]));
-                }
-            };
-            check_kind(&decoded.object, kind)?;
-            let pruned = custom.accept(&mut decoded.object, &kind.version)?;
+            let mut decoded = untyped(bytes, media, kind)?;
+            check_custom_kind(&decoded.object, kind)?;
+            let pruned = custom.accept(&mut decoded.object, &kind.version).map_err(|status| {
+                let text = status.message.strip_prefix("metadata: ").map(str::to_owned);
+                text.map_or(status, |text| words::unhandled(kind, &kind.kind, &text))
+            })?;
             decoded.strict.extend(pruned);
             decoded
         }
@@ -124,20 +182,32 @@ pub(crate) fn object(
     Ok(decoded.object)
 }
 
+fn check_version(given: &GroupVersionKind, kind: &GroupVersionKind) -> Result<(), Status> {
+    if given.group_version() == kind.group_version() {
+        return Ok(());
+    }
+    Err(Status::bad_request(format!(
+        "the API version in the data ({}) does not match the expected API version ({})",
+        given.api_version(),
+        kind.api_version()
+    )))
+}
+
 fn check_kind(object: &Object, kind: &GroupVersionKind) -> Result<(), Status> {
     let given = object.gvk();
-    if given.group_version() != kind.group_version() {
-        return Err(Status::bad_request(format!(
-            "the API version in the data ({}) does not match the expected API version ({})",
-            given.api_version(),
-            kind.api_version()
-        )));
-    }
     if given.kind != kind.kind {
-        return Err(Status::bad_request(format!(
-            "{} in version {:?} cannot be handled as a {}: kind does not match",
-            given.kind, given.version, kind.kind
-        )));
+        return Err(words::unconvertible(&given, kind));
     }
-    Ok(())
+    check_version(&given, kind)
+}
+
+fn check_custom_kind(object: &Object, kind: &GroupVersionKind) -> Result<(), Status> {
+    let given = object.gvk();
+    check_version(&given, kind)?;
+    if given.kind == kind.kind {
+        return Ok(());
+    }
+    let path = meta::field::Path::new("kind");
+    let error = meta::field::Error::invalid(&path, given.kind.as_str(), format!("must be {}", kind.kind));
+    Err(Status::invalid(&given.group_kind(), object.name(), &[error]))
 }

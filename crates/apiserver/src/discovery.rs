@@ -44,6 +44,11 @@ const ORDER: [&str; 20] = [
     "flowcontrol.apiserver.k8s.io",
 ];
 
+/// Go's name of this machine's architecture.
+pub(crate) fn architecture() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }
+}
+
 /// Documents of one generation of the registry.
 #[derive(Default)]
 struct Documents {
@@ -80,7 +85,7 @@ pub(crate) fn version() -> Response<Body> {
         "minCompatibilityMajor": "1", "minCompatibilityMinor": "35",
         "gitVersion": VERSION, "gitCommit": "0000000000000000000000000000000000000000", "gitTreeState": "clean",
         "buildDate": "2026-04-22T00:00:00Z", "goVersion": "go1.26.0", "compiler": "gc",
-        "platform": format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }),
+        "platform": format!("linux/{}", architecture()),
     });
     let text = serde_json::to_vec_pretty(&info).unwrap_or_default();
     bytes_response(StatusCode::OK, "application/json", text)
@@ -97,8 +102,23 @@ pub(crate) fn answer(call: &Call, path: &str) -> Result<Response<Body>, Status> 
     }
     let key = if path.is_empty() { "/" } else { path };
     match documents.legacy.get(key) {
-        Some(body) => legacy(call, body),
-        None => Ok(page_not_found()),
+        Some(_) if path.split('/').count() > 3 && call.head.method != http::Method::GET => {
+            Err(Status::method_not_allowed())
+        }
+        Some(body) => {
+            if path.split('/').count() > 3 {
+                crate::negotiate::representable(call.headers(), false)?;
+            }
+            legacy(call, body)
+        }
+        None => {
+            let group = match path.split('/').collect::<Vec<_>>().as_slice() {
+                ["", "api", _, ..] => Some(""),
+                ["", "apis", group, _, ..] => Some(*group),
+                _ => None,
+            };
+            group.map_or_else(|| Ok(page_not_found()), |group| crate::route::nowhere(&call.state, group))
+        }
     }
 }
 

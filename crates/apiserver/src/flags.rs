@@ -1,5 +1,7 @@
 //! The flags of `kube-apiserver`: upstream's names and defaults. What is not here is refused.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
@@ -176,13 +178,23 @@ pub struct Flags {
     /// How long events are kept.
     #[arg(long, default_value = "1h0m0s")]
     pub event_ttl: String,
+    /// How long the server still answers, not ready, after it was told to end.
+    #[arg(long, default_value = "0s")]
+    pub shutdown_delay_duration: String,
+    /// Who says which API servers are behind the kubernetes Service: lease, master-count or none.
+    #[arg(long, default_value = "lease")]
+    pub endpoint_reconciler_type: String,
+    /// How many API servers master-count expects.
+    #[arg(long, default_value_t = 1)]
+    pub apiserver_count: usize,
     /// Auditing.
     #[command(flatten)]
     pub audit: crate::audit::flags::AuditFlags,
     /// Feature gates, `Name=true`.
     #[arg(long, value_delimiter = ',')]
     pub feature_gates: Vec<String>,
-    /// Enabled and disabled API versions; only the defaults are supported.
+    /// API versions and resources to switch on and off: api/all, api/ga, api/beta, api/alpha, GROUP/VERSION or
+    /// GROUP/VERSION/RESOURCE, each =true or =false.
     #[arg(long, value_delimiter = ',')]
     pub runtime_config: Vec<String>,
     /// Profiling endpoints; there are none.
@@ -200,6 +212,9 @@ pub struct Flags {
 }
 
 /// Parses Go's duration text, such as `1m0s` or `300ms`.
+    /// Every flag with its value, as `/flagz` shows them.
+    #[arg(skip)]
+    pub shown: BTreeMap<String, String>,
 ///
 /// # Errors
 /// Not a duration.
@@ -211,6 +226,27 @@ impl Flags {
     /// Checks flags against each other, in upstream's words; all that is wrong, joined.
     ///
     /// # Errors
+    /// Reads a command line, whose first word is the command's name, and notes every flag's value in `shown`.
+    ///
+    /// # Errors
+    /// A flag that there is not, or a value that cannot be used.
+    pub fn read(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        let command = <Self as clap::CommandFactory>::command();
+        let ids: Vec<(clap::Id, String, bool)> = command
+            .get_arguments()
+            .filter_map(|a| Some((a.get_id().clone(), a.get_long()?.to_owned(), a.get_value_delimiter().is_some())))
+            .collect();
+        let matches = command.try_get_matches_from(arguments)?;
+        let mut flags = <Self as clap::FromArgMatches>::from_arg_matches(&matches)?;
+        for (id, name, list) in ids {
+            let values = matches.try_get_raw(id.as_str()).ok().flatten();
+            let values: Vec<_> = values.into_iter().flatten().map(|v| v.to_string_lossy().into_owned()).collect();
+            let text = if list { format!("[{}]", values.join(",")) } else { values.join(",") };
+            flags.shown.insert(name, text);
+        }
+        Ok(flags)
+    }
+
     /// What is wrong.
     pub fn validate(&self, workshop: bool, own_store: bool) -> Result<(), String> {
         let mut wrong = Vec::new();
@@ -248,8 +284,11 @@ impl Flags {
         if self.service_cluster_ip_range.len() > 2 {
             wrong.push("--service-cluster-ip-range must not contain more than two entries".to_owned());
         }
-        if !self.runtime_config.iter().all(|c| matches!(c.as_str(), "" | "api/all=true" | "api/ga=true")) {
-            wrong.push("--runtime-config: only the versions served by default are supported".to_owned());
+        if !matches!(self.endpoint_reconciler_type.as_str(), "lease" | "master-count" | "none") {
+            wrong.push(format!("unknown endpoint reconciler type: {:?}", self.endpoint_reconciler_type));
+        }
+        if self.apiserver_count == 0 {
+            wrong.push("--apiserver-count should be a positive number, but value '0' provided".to_owned());
         }
         wrong.extend(self.audit.problems());
         wrong.extend(self.auth.problems(&self.authorization_mode));

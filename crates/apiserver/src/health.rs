@@ -34,7 +34,7 @@ async fn checks(state: &Arc<State>, root: &str) -> Vec<(String, bool)> {
     all.extend(hooks.iter().map(|(name, done)| (format!("poststarthook/{name}"), done.load(Ordering::Acquire))));
     drop(hooks);
     if root == "/readyz" {
-        all.push(("shutdown".to_owned(), !state.config.shutdown.is_cancelled()));
+        all.push(("shutdown".to_owned(), !state.config.stopping.is_cancelled()));
     }
     all
 }
@@ -42,6 +42,7 @@ async fn checks(state: &Arc<State>, root: &str) -> Vec<(String, bool)> {
 /// Answers one of the three paths, or one check of it.
 pub(crate) async fn answer(call: &Call, root: &str, check: &str) -> Response<Body> {
     let all = checks(&call.state, root).await;
+    all.iter().for_each(|(name, ok)| call.state.metrics.check(name, &root[1..], *ok));
     let name = &root[1..];
     let text = |code, text: String| {
         let mut response = bytes_response(code, "text/plain; charset=utf-8", text);

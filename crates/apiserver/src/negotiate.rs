@@ -55,6 +55,27 @@ impl Media {
 /// Media types that every built-in kind has.
 pub(crate) const ACCEPTED: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
 
+/// Upstream's routes look at the media types alone before anything else does: no `application/*`, and another message.
+///
+/// # Errors
+/// 406 when no type is known.
+pub(crate) fn representable(headers: &HeaderMap, list: bool) -> Result<(), Status> {
+    let mut types = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
+    let known = |clause: &str| {
+        let media = clause.split(';').next().unwrap_or("").trim();
+        media == "*/*" || ACCEPTED.contains(&media)
+    };
+    let none = headers.get_all(header::ACCEPT).iter().all(|v| v.as_bytes().trim_ascii().is_empty());
+    if none || types.any(known) {
+        return Ok(());
+    }
+    let streams =
+        if list { ", application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch" } else { "" };
+    let all = ACCEPTED.join(", ");
+    let message = format!("406: Not Acceptable\n\nAvailable representations: {all}{streams}");
+    Err(Status::failure(406, meta::reason::NOT_ACCEPTABLE, message))
+}
+
 impl Negotiated {
     /// Plain JSON.
     pub fn json() -> Self {
@@ -79,8 +100,7 @@ impl Negotiated {
                 return Ok(chosen);
             }
         }
-        let accepted: &[&str] = if protobuf { &ACCEPTED } else { &ACCEPTED[..2] };
-        Err(Status::not_acceptable(accepted))
+        Err(Status::not_acceptable(&ACCEPTED))
     }
 
     /// Whether the answer is neither table nor metadata.

@@ -168,18 +168,28 @@ impl Applied {
         warnings: &Warnings,
     ) -> Result<Self, Status> {
         let unreadable = |e: &dyn std::fmt::Display| Status::bad_request(format!("error decoding YAML: {e}"));
+        let json = schema::codec::yaml_to_json(body).map_err(|e| {
+            let words = crate::words::yaml_words(&e.to_string());
+            // Only the first document counts, as upstream; it is nothing when the text is empty.
+            if body.trim_ascii().is_empty() {
+                invalid_kind("", "")
+            } else {
+                unreadable(&format!("error converting YAML to JSON: {words}"))
+            }
+        })?;
+        let tree: Value = serde_json::from_slice(&json).map_err(|e| unreadable(&e))?;
+        if !tree.is_object() && !tree.is_null() {
+            let words = crate::words::not_a(&tree, "map[string]interface {}");
+            return Err(unreadable(&format!("error unmarshaling JSON: while decoding JSON: {words}")));
+        }
+        if tree.is_null() {
+            return Err(invalid_kind("", ""));
+        }
         let decoded = schema::codec::decode_untyped_yaml(body).map_err(|e| unreadable(&e))?;
         let mut patch = decoded.object;
         let gvk = &target.gvk;
-        if patch.api_version().is_empty() || patch.kind().is_empty() {
-            return Err(Status::bad_request("Object 'Kind' or 'apiVersion' is missing in the apply patch"));
-        }
         if patch.gvk() != *gvk {
-            return Err(Status::bad_request(format!(
-                "incorrect version specified in apply patch. Specified patch version: {}, expected: {}",
-                patch.api_version(),
-                gvk.api_version()
-            )));
+            return Err(invalid_kind(patch.api_version(), patch.kind()));
         }
         if patch.metadata().is_some_and(|m| m.get("managedFields").is_some_and(|v| !v.is_null())) {
             return Err(Status::bad_request("metadata.managedFields must be nil"));
@@ -188,24 +198,30 @@ impl Applied {
             patch.set_meta_str("name", name);
         } else if patch.name() != name {
             return Err(Status::bad_request(format!(
-                "name in the patch ({}) does not match the name on the URL ({name})",
+                "the name of the object ({}) does not match the name on the URL ({name})",
                 patch.name()
             )));
         }
-        let mut strict = decoded.strict;
-        if target.row().custom.is_none()
-            && let Ok(t) = schema::codec::type_of(&gvk.api_version(), &gvk.kind)
-        {
-            let mut body = patch.body.clone();
-            body.remove("apiVersion");
-            body.remove("kind");
-            if let Ok(typed) = schema::codec::decode_value_as(t, body) {
-                strict.extend(typed.strict);
+        // Unknown fields are found by the merge, whatever the validation.
+        let strict = decoded.strict;
+        match validation {
+            FieldValidation::Strict if !strict.is_empty() => {
+                let words = strict.join(", ");
+                return Err(Status::bad_request(format!(
+                    "error strict decoding YAML: error converting YAML to JSON: {words}"
+                )));
             }
+            FieldValidation::Warn => crate::decode::warn(strict, warnings),
+            _ => {}
         }
-        validation.judge(gvk, strict, warnings)?;
         Ok(Self { patch, force })
     }
+}
+
+/// 400 for an apply of something else than the path names.
+fn invalid_kind(api_version: &str, kind: &str) -> Status {
+    let slash = if api_version.contains('/') { "" } else { "/" };
+    Status::bad_request(format!("invalid object type: {slash}{api_version}, Kind={kind}"))
 }
 
 /// Applies a strategic merge patch to a built-in object's tree.
@@ -217,7 +233,8 @@ pub(crate) fn strategic_merge(gvk: &GroupVersionKind, tree: &mut Value, patch: &
     let (Value::Object(original), Value::Object(patch)) = (&*tree, patch) else {
         return Err(Status::bad_request("a strategic merge patch must be an object"));
     };
-    let merged = managedfields::strategic::apply(original, patch, t).map_err(|e| Status::bad_request(e.to_string()))?;
+    let merged =
+        managedfields::strategic::apply(original, patch, t).map_err(|e| crate::words::nameless(e.to_string()))?;
     *tree = Value::Object(merged);
     Ok(())
 }

@@ -26,6 +26,8 @@ pub(crate) struct RequestInfo {
     pub subresource: String,
     /// Name.
     pub name: String,
+    /// Whether it is a HEAD, whose verb is `get`.
+    pub method_head: bool,
     /// Path below a proxy subresource, with its slash; empty for none.
     pub rest: String,
 }
@@ -34,7 +36,9 @@ impl RequestInfo {
     /// Reads a request's head.
     pub fn new(method: &Method, path: &str, query: &Query) -> Self {
         let mut info = Self { path: path.to_owned(), verb: method_verb(method), ..Self::default() };
-        let parts: Vec<String> = path.trim_matches('/').split('/').map(|p| unescape(p, false)).collect();
+        info.method_head = method == Method::HEAD;
+        // Unescaped first: an escaped slash parts as any other.
+        let parts: Vec<String> = unescape(path.trim_matches('/'), false).split('/').map(str::to_owned).collect();
         let mut rest = match parts.first().map(String::as_str) {
             Some("api") if parts.len() >= 3 => {
                 info.version.clone_from(&parts[1]);

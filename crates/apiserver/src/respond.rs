@@ -152,7 +152,11 @@ pub(crate) fn shape_object(form: &Form<'_>, object: &Object, columns: bool) -> R
         Shape::Itself => Ok(object.clone()),
         Shape::Metadata => Ok(partial_metadata(object, &form.negotiated.shape_api_version())),
         Shape::MetadataList => {
-            Err(Status::not_acceptable(&["application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"]))
+            let group = if form.gvk.group.is_empty() { "core" } else { &form.gvk.group };
+            let what = format!("*{}.{}", group.split('.').next().unwrap_or(""), form.row.kind);
+            let message =
+                format!("you requested PartialObjectMetadataList, but the requested object is not a list ({what})");
+            Err(Status::failure(406, meta::reason::NOT_ACCEPTABLE, message))
         }
         Shape::Table => {
             let mut list_meta = Map::new();
@@ -236,7 +240,10 @@ pub(crate) fn shape_list(form: &Form<'_>, objects: &[Object], list_meta: Map<Str
     match form.negotiated.shape {
         Shape::Table => return Ok(table::table(form, objects, list_meta, true)),
         Shape::Metadata => {
-            return Err(Status::not_acceptable(&["application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"]));
+            let group = if form.gvk.group.is_empty() { "core" } else { &form.gvk.group };
+            let what = format!("*{}.{}", group.split('.').next().unwrap_or(""), form.row.list_kind);
+            let message = format!("you requested PartialObjectMetadata, but the requested object is a list ({what})");
+            return Err(Status::failure(406, meta::reason::NOT_ACCEPTABLE, message));
         }
         Shape::MetadataList => {
             list.body.insert("kind".into(), "PartialObjectMetadataList".into());

@@ -18,7 +18,7 @@ pub(crate) async fn create(call: &mut Call, target: &Target) -> Result<Response<
     // Reviews are no tables, and have no metadata worth showing alone: such a wish is a 406, as upstream.
     let negotiated = crate::negotiate::Negotiated::choose(call.headers(), false, true)?;
     let request = target.request(call, "CreateOptions")?;
-    let validation = FieldValidation::parse(call.query.get("fieldValidation"))?;
+    let validation = FieldValidation::parse(call.query.get("fieldValidation"), "CreateOptions")?;
     let bytes = decode::read(call.take_body()).await?;
     let mut object = decode::object(target.row(), &target.gvk, call.headers(), &bytes, validation, &request.warnings)?;
     let status = match target.row().kind.as_str() {

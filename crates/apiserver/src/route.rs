@@ -9,8 +9,10 @@ use serde_json::json;
 use wire::Body;
 
 use crate::chain::Call;
-use crate::negotiate::Negotiated;
+use crate::negotiate::{self, Negotiated};
+use crate::reqinfo::RequestInfo;
 use crate::respond::{self, Form};
+use crate::server::State;
 use crate::{discovery, health, openapi, review, sub, verbs};
 
 /// A resource request with the row it is about.
@@ -30,6 +32,9 @@ impl Target {
     /// Negotiates the answer's form.
     pub fn negotiate(&self, call: &Call) -> Result<Negotiated, Status> {
         let protobuf = self.row().custom.is_none();
+        if protobuf {
+            negotiate::representable(call.headers(), matches!(call.info.verb, "list" | "watch"))?;
+        }
         let mut negotiated = Negotiated::choose(call.headers(), true, protobuf)?;
         negotiated.pretty |= call.query.flag("pretty");
         Ok(negotiated)
@@ -47,6 +52,12 @@ impl Target {
         if manager.len() > 128 {
             let path = meta::field::Path::new("fieldManager");
             let error = meta::field::Error::too_long(&path, 128);
+            return Err(Status::invalid(&meta::GroupKind::new("meta.k8s.io", options), "", &[error]));
+        }
+        if let Some((at, odd)) = manager.char_indices().find(|(_, c)| c.is_control()) {
+            let path = meta::field::Path::new("fieldManager");
+            let detail = format!("invalid character U+{:04X} (at position {at})", u32::from(odd));
+            let error = meta::field::Error::invalid(&path, manager, detail);
             return Err(Status::invalid(&meta::GroupKind::new("meta.k8s.io", options), "", &[error]));
         }
         let mut value = json!({"kind": options, "apiVersion": "meta.k8s.io/v1"});
@@ -76,9 +87,9 @@ impl Target {
 
 fn dry_run(call: &Call, options: &str) -> Result<bool, Status> {
     let given = call.query.all("dryRun");
-    if let Some(bad) = given.iter().find(|v| *v != "All") {
+    if given.iter().any(|v| *v != "All") {
         let path = meta::field::Path::new("dryRun");
-        let error = meta::field::Error::not_supported(&path, bad.as_str(), &["All"]);
+        let error = meta::field::Error::not_supported(&path, json!(given), &["All"]);
         return Err(Status::invalid(&meta::GroupKind::new("meta.k8s.io", options), "", &[error]));
     }
     Ok(!given.is_empty())
@@ -87,6 +98,41 @@ fn dry_run(call: &Call, options: &str) -> Result<bool, Status> {
 /// Upstream's answer to a path that leads nowhere.
 pub(crate) fn page_not_found() -> Response<Body> {
     respond::bytes_response(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "404 page not found\n")
+}
+
+/// What a path within an API group's versions gets that leads to nothing: built-in groups have a router that says it.
+///
+/// # Errors
+/// That 404.
+pub(crate) fn nowhere(state: &State, group: &str) -> Result<Response<Body>, Status> {
+    let built_in = state.registry.all().iter().any(|r| r.row.group == group && r.row.custom.is_none());
+    if built_in { Err(Status::unknown_path()) } else { Ok(page_not_found()) }
+}
+
+/// What upstream's routes of built-in kinds say before any handler does.
+fn check_route(info: &RequestInfo, row: &KindRow) -> Result<(), Status> {
+    let path = info.path.trim_start_matches("/api/").trim_start_matches("/apis/");
+    let place = path.split_once(&format!("/{}", row.plural)).map_or(path, |(before, _)| before);
+    let odd = place.replace("/namespaces//", "/").contains("//") || info.path[1..].starts_with("api//");
+    let proxy = info.subresource == "proxy";
+    if !proxy && (odd || info.path.contains(&format!("/{}//", row.plural)) || info.rest.len() > 1) {
+        return Err(Status::unknown_path());
+    }
+    if info.method_head && !proxy {
+        return Err(Status::method_not_allowed());
+    }
+    let everywhere = row.namespaced && info.namespace.is_empty() && row.backing != Backing::Review;
+    if everywhere && !info.name.is_empty() && info.verb != "watch" {
+        return Err(Status::unknown_path());
+    }
+    if everywhere && info.name.is_empty() && !matches!(info.verb, "list" | "watch") {
+        let listed = row.verbs.has(Verbs::LIST);
+        return Err(if listed { Status::method_not_allowed() } else { Status::unknown_path() });
+    }
+    if everywhere && !row.verbs.has(Verbs::LIST) {
+        return Err(Status::unknown_path());
+    }
+    Ok(())
 }
 
 /// Answers an authorized request.
@@ -98,26 +144,48 @@ pub(crate) async fn handle(call: Call) -> Result<Response<Body>, Status> {
     if let Some(remote) = call.state.aggregator.find(&info.group, &info.version) {
         return crate::aggregate::forward(call, &remote).await;
     }
-    let Some(resource) = call.state.registry.get(&info.group, &info.resource) else { return Ok(page_not_found()) };
+    if info.path.starts_with("//") {
+        return Ok(page_not_found());
+    }
+    let missing = || nowhere(&call.state, &info.group);
+    let Some(resource) = call.state.registry.get(&info.group, &info.resource) else { return missing() };
     let row = &resource.row;
     if !row.versions.contains(&info.version) {
-        return Ok(page_not_found());
+        return missing();
+    }
+    if row.custom.is_none() {
+        check_route(info, row)?;
     }
     let own_namespace = row.plural == "namespaces" && row.group.is_empty();
     let namespace = if own_namespace { String::new() } else { info.namespace.clone() };
     if !row.namespaced && !namespace.is_empty() {
-        return Ok(page_not_found());
+        return missing();
     }
     let needs_namespace = !matches!(info.verb, "list" | "watch") && row.backing != Backing::Review;
     if row.namespaced && namespace.is_empty() && needs_namespace && info.verb != "create" {
-        return Ok(page_not_found());
+        return missing();
     }
     let target = Target { gvk: row.gvk(&info.version), resource: resource.clone(), namespace };
     if info.subresource.is_empty() {
-        return main(call, target).await;
+        let warning = deprecation(row);
+        if warning.is_some() {
+            call.state.metrics.deprecated(info);
+        }
+        let mut response = main(call, target).await?;
+        respond::add_warnings(&mut response, warning.map(str::to_owned).into_iter().collect());
+        return Ok(response);
     }
-    let Some(found) = row.subresource(&info.subresource).cloned() else { return Ok(page_not_found()) };
+    let Some(found) = row.subresource(&info.subresource).cloned() else { return missing() };
     subresource(call, target, found).await
+}
+
+/// What upstream warns of with every answer about a kind.
+fn deprecation(row: &KindRow) -> Option<&'static str> {
+    match (row.group.as_str(), row.plural.as_str()) {
+        ("", "endpoints") => Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
+        ("", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
+        _ => None,
+    }
 }
 
 async fn main(mut call: Call, target: Target) -> Result<Response<Body>, Status> {
@@ -190,9 +258,15 @@ async fn subresource(mut call: Call, target: Target, found: SubresourceRow) -> R
 async fn paths(call: Call) -> Result<Response<Body>, Status> {
     let path = call.info.path.clone();
     let trimmed = path.trim_end_matches('/');
+    if path.len() > trimmed.len() && ["/healthz", "/livez", "/readyz", "/openapi/v2"].contains(&trimmed) {
+        return Ok(page_not_found());
+    }
     match trimmed {
+        "/version" if call.head.method != http::Method::GET => Err(Status::method_not_allowed()),
         "/version" => Ok(discovery::version()),
-        "/metrics" => Ok(crate::metrics::answer(&call.state)),
+        "/metrics" => Ok(crate::metrics::answer(&call.state).await),
+        "/statusz" => crate::zpages::statusz(&call),
+        "/flagz" => crate::zpages::flagz(&call),
         "/.well-known/openid-configuration" | "/openid/v1/jwks" => sub::openid(&call),
         "/healthz" | "/livez" | "/readyz" => Ok(health::answer(&call, trimmed, "").await),
         _ if ["/healthz/", "/livez/", "/readyz/"].iter().any(|p| trimmed.starts_with(p)) => {

@@ -38,6 +38,9 @@ pub(crate) struct State {
     pub hook_done: Notify,
     pub openapi: crate::openapi::Cache,
     pub aggregator: crate::aggregate::Aggregator,
+    /// When this server started, by the clock and by the stopwatch.
+    pub started: rt::time::Timestamp,
+    pub started_at: rt::time::Instant,
 }
 
 /// A running server; cheap to clone.
@@ -91,6 +94,8 @@ impl Server {
             hook_done: Notify::new(),
             openapi: crate::openapi::Cache::default(),
             aggregator: crate::aggregate::Aggregator::default(),
+            started: rt::time::now(),
+            started_at: rt::time::Instant::now(),
             config,
         });
         let (mut addresses, mut listeners) = (Vec::new(), Vec::new());
@@ -104,6 +109,7 @@ impl Server {
         }
         let handle = Handle { state: state.clone(), addresses, listeners: Arc::new(Mutex::new(listeners)) };
         crate::bootstrap::start(&state);
+        crate::endpoints::start(&state);
         crate::custom::start(&state);
         crate::flow::start(&state);
         crate::aggregate::start(&state);
@@ -222,6 +228,6 @@ impl Handle {
 
     /// Ends the server; open requests get some seconds.
     pub fn shutdown(&self) {
-        self.state.config.shutdown.cancel();
+        self.state.config.stopping.cancel();
     }
 }

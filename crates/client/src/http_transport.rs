@@ -1,6 +1,5 @@
 //! Requests over a socket: HTTP/2 or HTTP/1.1, TLS or plain.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -132,8 +131,7 @@ impl Transport for HttpTransport {
 }
 
 fn tls_config(tls: &TlsIdentity) -> Result<rustls::ClientConfig, ConfigError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider.clone())
+    let builder = rustls::ClientConfig::builder_with_provider(pki::tls::provider())
         .with_safe_default_protocol_versions()
         .map_err(|e| ConfigError::Invalid(format!("TLS: {e}")))?;
     let mut roots = rustls::RootCertStore::empty();
@@ -141,9 +139,7 @@ fn tls_config(tls: &TlsIdentity) -> Result<rustls::ClientConfig, ConfigError> {
         roots.add(certificate).map_err(|e| ConfigError::Invalid(format!("certificate authority: {e}")))?;
     }
     let builder = if tls.insecure {
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(crate::http_transport::insecure::AnyServer(provider)))
+        builder.dangerous().with_custom_certificate_verifier(pki::tls::any_server())
     } else {
         builder.with_root_certificates(roots)
     };
@@ -166,53 +162,4 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, ConfigError> {
     rustls_pemfile::private_key(&mut &*pem)
         .map_err(|e| ConfigError::Invalid(format!("key: {e}")))?
         .ok_or_else(|| ConfigError::Invalid("the key file holds no private key".into()))
-}
-
-mod insecure {
-    //! `insecure-skip-tls-verify`: the user asked for it in the kubeconfig.
-
-    use std::sync::Arc;
-
-    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-    use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-    use rustls::{DigitallySignedStruct, Error, SignatureScheme};
-
-    #[derive(Debug)]
-    pub(super) struct AnyServer(pub(super) Arc<CryptoProvider>);
-
-    impl ServerCertVerifier for AnyServer {
-        fn verify_server_cert(
-            &self,
-            _: &CertificateDer<'_>,
-            _: &[CertificateDer<'_>],
-            _: &ServerName<'_>,
-            _: &[u8],
-            _: UnixTime,
-        ) -> Result<ServerCertVerified, Error> {
-            Ok(ServerCertVerified::assertion())
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            message: &[u8],
-            cert: &CertificateDer<'_>,
-            dss: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            message: &[u8],
-            cert: &CertificateDer<'_>,
-            dss: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            self.0.signature_verification_algorithms.supported_schemes()
-        }
-    }
 }

@@ -1,9 +1,11 @@
 //! Feature gates with upstream's names and defaults.
 
+mod depends;
 mod table;
 
 use std::collections::BTreeMap;
 
+use depends::{ABSENT, DEPENDS};
 pub use table::GATES;
 
 /// How mature a feature is.
@@ -63,6 +65,22 @@ pub enum GateError {
         /// The value it has.
         locked: bool,
     },
+    /// What the gate turns on is not here.
+    #[error("cannot set feature gate {name} to true: {what} is not implemented")]
+    Absent {
+        /// The gate.
+        name: String,
+        /// What it would turn on.
+        what: &'static str,
+    },
+    /// The gate needs others.
+    #[error("{name} is enabled, but depends on features that are disabled: [{}]", .needs.join(" "))]
+    Depends {
+        /// The gate.
+        name: &'static str,
+        /// Those that are off.
+        needs: Vec<&'static str>,
+    },
 }
 
 impl Gates {
@@ -88,16 +106,32 @@ impl Gates {
                     if gate.locked && value != gate.default {
                         return Err(GateError::Locked { name: name.to_owned(), value, locked: gate.default });
                     }
+                    if let Some((_, what)) = ABSENT.iter().find(|(absent, _)| value && *absent == name) {
+                        return Err(GateError::Absent { name: name.to_owned(), what });
+                    }
                     gates.0.insert(gate.name, value);
                 }
             }
         }
         for (stage, value) in groups {
-            for gate in GATES.iter().filter(|g| g.stage == stage && !g.locked) {
+            let free = GATES.iter().filter(|g| g.stage == stage && !g.locked);
+            for gate in free.filter(|g| ABSENT.iter().all(|(absent, _)| *absent != g.name)) {
                 gates.0.entry(gate.name).or_insert(value);
             }
         }
+        gates.check()?;
         Ok(gates)
+    }
+
+    /// Whether every gate that is on has what it needs.
+    fn check(&self) -> Result<(), GateError> {
+        for (name, needs) in DEPENDS.iter().filter(|(name, _)| self.enabled(name)) {
+            let off: Vec<&'static str> = needs.iter().copied().filter(|need| !self.enabled(need)).collect();
+            if !off.is_empty() {
+                return Err(GateError::Depends { name, needs: off });
+            }
+        }
+        Ok(())
     }
 
     /// Whether a gate is on; an unknown one is off.
@@ -124,5 +158,10 @@ mod tests {
         assert!(matches!(Gates::parse([format!("{locked}=false").as_str()]), Err(GateError::Locked { .. })));
         assert!(matches!(Gates::parse(["Nope=true"]), Err(GateError::Unknown(_))));
         assert!(matches!(Gates::parse(["Nope"]), Err(GateError::NoValue(_))));
+        assert!(matches!(Gates::parse(["CBORServingAndStorage=true"]), Err(GateError::Absent { .. })));
+        let alone = Gates::parse(["WorkloadAwarePreemption=true", "GangScheduling=false"]);
+        assert!(matches!(alone, Err(GateError::Depends { .. })), "{alone:?}");
+        assert!(Gates::default().check().is_ok(), "the defaults fit each other");
+        assert!(Gates::parse(["AllAlpha=true", "AllBeta=true"]).is_ok());
     }
 }

@@ -20,19 +20,20 @@ pub enum PatchError {
     DoesNotApply(String),
 }
 
+/// Copies within one patch may add this many bytes at most: a few doublings would fill any memory.
+const MAX_COPIED: usize = 3 * 1024 * 1024;
+
 #[derive(Deserialize)]
 struct Operation {
+    #[serde(default)]
     op: String,
-    path: String,
+    #[serde(default)]
+    path: Option<String>,
     #[serde(default)]
     from: Option<String>,
-    #[serde(default, deserialize_with = "present")]
-    value: Option<Value>,
-}
-
-/// `value: null` is a value; only an absent field is none.
-fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
-    Value::deserialize(deserializer).map(Some)
+    /// Absent is null, as upstream.
+    #[serde(default)]
+    value: Value,
 }
 
 /// Applies a merge patch in place: null removes, objects merge, all else replaces.
@@ -56,57 +57,54 @@ pub fn merge_patch(target: &mut Value, patch: &Value) {
 
 /// Applies a JSON patch in place; on failure the target is left part-patched and is to be dropped.
 ///
+/// Where upstream's library is laxer than the RFC, so is this: a path's first step is not looked at, what is replaced or
+/// copied need not be in its object, and a value that is not given is null.
+///
 /// # Errors
 /// See [`PatchError`].
 pub fn json_patch(target: &mut Value, patch: &[u8]) -> Result<(), PatchError> {
-    let operations: Vec<Operation> = serde_json::from_slice(patch).map_err(|e| PatchError::Malformed(e.to_string()))?;
+    let operations: Option<Vec<Operation>> =
+        serde_json::from_slice(patch).map_err(|e| PatchError::Malformed(e.to_string()))?;
+    let operations = operations.unwrap_or_default();
     if operations.len() > MAX_OPERATIONS {
         return Err(PatchError::TooManyOperations(operations.len()));
     }
-    operations.into_iter().try_for_each(|operation| apply(target, operation))
+    let mut copied = 0;
+    operations.into_iter().try_for_each(|operation| apply(target, operation, &mut copied))
 }
 
-fn apply(target: &mut Value, operation: Operation) -> Result<(), PatchError> {
-    let path = operation.path.as_str();
-    let needs_value = || PatchError::Malformed(format!("{} operation must have a value: path {path:?}", operation.op));
-    let needs_from = || PatchError::Malformed(format!("{} operation must have a from", operation.op));
+fn apply(target: &mut Value, operation: Operation, copied: &mut usize) -> Result<(), PatchError> {
+    let fails = |why: &str| PatchError::DoesNotApply(format!("{} operation does not apply: {why}", operation.op));
+    let path = operation.path.as_deref().ok_or_else(|| fails("operation missing path field"))?;
+    let from = || operation.from.as_deref().ok_or_else(|| fails("operation missing from field"));
     match operation.op.as_str() {
-        "add" => add(target, path, operation.value.clone().ok_or_else(needs_value)?),
+        "add" => add(target, path, operation.value.clone()),
         "remove" => remove(target, path).map(drop),
-        "replace" => {
-            let value = operation.value.clone().ok_or_else(needs_value)?;
-            *find(target, path, "replace")? = value;
-            Ok(())
-        }
+        "replace" => replace(target, path, operation.value.clone()),
         "move" => {
-            let value = remove(target, operation.from.as_deref().ok_or_else(needs_from)?)?;
+            let value = remove(target, from()?)?;
             add(target, path, value)
         }
         "copy" => {
-            let value = find(target, operation.from.as_deref().ok_or_else(needs_from)?, "copy")?.clone();
+            let value = get(target, from()?, "copy")?.cloned().unwrap_or(Value::Null);
+            *copied += value.to_string().len();
+            if *copied > MAX_COPIED {
+                return Err(PatchError::DoesNotApply(format!(
+                    "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPIED}"
+                )));
+            }
             add(target, path, value)
         }
         "test" => {
-            let want = operation.value.clone().unwrap_or(Value::Null);
-            let have = find(target, path, "test").map(|v| v.clone()).unwrap_or(Value::Null);
-            if have == want {
+            let have = get(target, path, "test")?.unwrap_or(&Value::Null);
+            if *have == operation.value {
                 Ok(())
             } else {
                 Err(PatchError::DoesNotApply(format!("testing value {path} failed: test failed")))
             }
         }
-        other => Err(PatchError::Malformed(format!("Unexpected kind: {other}"))),
+        other => Err(PatchError::DoesNotApply(format!("Unexpected kind: {other}"))),
     }
-}
-
-fn steps(path: &str) -> Result<Vec<String>, PatchError> {
-    if path.is_empty() {
-        return Ok(Vec::new());
-    }
-    let rest = path
-        .strip_prefix('/')
-        .ok_or_else(|| PatchError::DoesNotApply(format!("path {path:?} must begin with a slash")))?;
-    Ok(rest.split('/').map(|step| step.replace("~1", "/").replace("~0", "~")).collect())
 }
 
 fn missing(operation: &str, path: &str) -> PatchError {
@@ -115,74 +113,84 @@ fn missing(operation: &str, path: &str) -> PatchError {
     ))
 }
 
-fn find<'a>(target: &'a mut Value, path: &str, operation: &str) -> Result<&'a mut Value, PatchError> {
-    let mut at = target;
-    for step in steps(path)? {
-        at = match at {
-            Value::Object(map) => map.get_mut(&step),
-            Value::Array(list) => index(&step, list.len()).and_then(|i| list.get_mut(i)),
-            _ => None,
-        }
-        .ok_or_else(|| missing(operation, path))?;
-    }
-    Ok(at)
-}
-
 /// An index; negative ones count from the end, as upstream's library allows.
 fn index(step: &str, length: usize) -> Option<usize> {
     let index: i64 = step.parse().ok()?;
     if index < 0 { length.checked_sub(index.unsigned_abs() as usize) } else { Some(index as usize) }
 }
 
+/// What holds the place that a path names, and the last step to it.
 fn parent<'a>(target: &'a mut Value, path: &str, operation: &str) -> Result<(&'a mut Value, String), PatchError> {
-    let (head, _) = path.rsplit_once('/').ok_or_else(|| missing(operation, path))?;
-    let last = steps(path)?.pop().ok_or_else(|| missing(operation, path))?;
-    Ok((find(target, head, operation)?, last))
+    let mut steps = path.split('/').skip(1).map(|step| step.replace("~1", "/").replace("~0", "~"));
+    let mut last = steps.next().ok_or_else(|| missing(operation, path))?;
+    let mut at = target;
+    for step in steps {
+        let next = match at {
+            Value::Object(map) => map.get_mut(&last),
+            Value::Array(list) => index(&last, list.len()).and_then(|i| list.get_mut(i)),
+            _ => None,
+        };
+        at = next.ok_or_else(|| missing(operation, path))?;
+        last = step;
+    }
+    if at.is_object() || at.is_array() { Ok((at, last)) } else { Err(missing(operation, path)) }
 }
 
-fn add(target: &mut Value, path: &str, value: Value) -> Result<(), PatchError> {
+/// What is at a path; `None` for a field that its object does not have.
+fn get<'a>(target: &'a mut Value, path: &str, operation: &str) -> Result<Option<&'a Value>, PatchError> {
+    let (parent, last) = parent(target, path, operation)?;
+    match parent {
+        Value::Array(list) => {
+            let found = index(&last, list.len()).and_then(|i| list.get(i));
+            found.map(Some).ok_or_else(|| missing(operation, path))
+        }
+        other => Ok(other.get(&last)),
+    }
+}
+
+fn replace(target: &mut Value, path: &str, value: Value) -> Result<(), PatchError> {
     if path.is_empty() {
         *target = value;
         return Ok(());
     }
+    let (parent, last) = parent(target, path, "replace")?;
+    match parent {
+        Value::Object(map) => drop(map.insert(last, value)),
+        Value::Array(list) => {
+            let place = index(&last, list.len()).and_then(|i| list.get_mut(i));
+            *place.ok_or_else(|| missing("replace", path))? = value;
+        }
+        _ => return Err(missing("replace", path)),
+    }
+    Ok(())
+}
+
+fn add(target: &mut Value, path: &str, value: Value) -> Result<(), PatchError> {
     let (parent, last) = parent(target, path, "add")?;
     match parent {
-        Value::Object(map) => {
-            map.insert(last, value);
-            Ok(())
-        }
-        Value::Array(list) if last == "-" => {
-            list.push(value);
-            Ok(())
-        }
+        Value::Object(map) => drop(map.insert(last, value)),
+        Value::Array(list) if last == "-" => list.push(value),
         Value::Array(list) => match index(&last, list.len() + 1) {
-            Some(at) if at <= list.len() => {
-                list.insert(at, value);
-                Ok(())
+            Some(at) if at <= list.len() => list.insert(at, value),
+            _ => {
+                return Err(PatchError::DoesNotApply(format!(
+                    "add operation does not apply: doc is missing path: {path:?}: invalid index referenced"
+                )));
             }
-            _ => Err(PatchError::DoesNotApply(format!(
-                "add operation does not apply: doc is missing path: {path:?}: invalid index referenced"
-            ))),
         },
-        _ => Err(missing("add", path)),
+        _ => return Err(missing("add", path)),
     }
+    Ok(())
 }
 
 fn remove(target: &mut Value, path: &str) -> Result<Value, PatchError> {
-    let gone = || {
-        PatchError::DoesNotApply(format!(
-            "remove operation does not apply: doc is missing path: {path:?}: missing value"
-        ))
-    };
     let (parent, last) = parent(target, path, "remove")?;
-    match parent {
-        Value::Object(map) => map.remove(&last).ok_or_else(gone),
-        Value::Array(list) => match index(&last, list.len()) {
-            Some(at) if at < list.len() => Ok(list.remove(at)),
-            _ => Err(gone()),
-        },
-        _ => Err(gone()),
-    }
+    let removed = match parent {
+        Value::Object(map) => map.remove(&last),
+        Value::Array(list) => index(&last, list.len()).filter(|at| *at < list.len()).map(|at| list.remove(at)),
+        _ => None,
+    };
+    removed.ok_or_else(|| missing("remove", path))
 }
 
 #[cfg(test)]
@@ -204,8 +212,24 @@ mod tests {
         ]);
         json_patch(&mut doc, patch.to_string().as_bytes()).unwrap();
         assert_eq!(doc, json!({"a": {"b": [null, 9, 2, 3]}, "d": 9}));
-        for bad in [json!([{"op": "remove", "path": "/nope"}]), json!([{"op": "test", "path": "/d", "value": 1}])] {
-            assert!(json_patch(&mut doc, bad.to_string().as_bytes()).is_err());
+        let lax = json!([
+            {"op": "replace", "path": "/new", "value": 1}, {"op": "copy", "from": "/nope", "path": "/e"},
+            {"op": "add", "path": "x/f"}, {"op": "test", "path": "/g", "value": null},
+        ]);
+        json_patch(&mut doc, lax.to_string().as_bytes()).unwrap();
+        assert_eq!(doc, json!({"a": {"b": [null, 9, 2, 3]}, "d": 9, "new": 1, "e": null, "f": null}));
+        json_patch(&mut doc, b"null").unwrap();
+        let doubling = json!({"op": "copy", "from": "/a", "path": "/a/b/-"});
+        for bad in [
+            json!([{"op": "remove", "path": "/nope"}]),
+            json!([{"op": "test", "path": "/d", "value": 1}]),
+            json!([{"op": "nope", "path": "/d"}]),
+            json!([{"op": "move", "path": "/d"}]),
+            json!([{}]),
+            json!([{"op": "add", "path": "", "value": {}}]),
+            json!(vec![doubling; 100]),
+        ] {
+            assert!(json_patch(&mut doc, bad.to_string().as_bytes()).is_err(), "{bad}");
         }
     }
 

@@ -66,7 +66,8 @@ impl Requirement {
             }
             Operator::GreaterThan | Operator::LessThan if values.len() != 1 || values[0].parse::<i64>().is_err() => {
                 return Err(SelectorError(format!(
-                    "values: Invalid value: {values:?}: for 'Gt', 'Lt' operators, the value must be an integer"
+                    "values[0]: Invalid value: {:?}: for 'Gt', 'Lt' operators, the value must be an integer",
+                    values.first().map_or("", String::as_str)
                 )));
             }
             Operator::Exists | Operator::DoesNotExist if !values.is_empty() => {
@@ -206,45 +207,80 @@ impl fmt::Display for LabelSelector {
     }
 }
 
+/// Tokens of the string form; `in` and `notin` are words where values are expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Token<'a> {
+    End,
+    Symbol(&'a str),
+    Word(&'a str),
+}
+
+impl<'a> Token<'a> {
+    fn text(self) -> &'a str {
+        match self {
+            Self::End => "",
+            Self::Symbol(text) | Self::Word(text) => text,
+        }
+    }
+}
+
 struct Parser<'a> {
     rest: &'a str,
 }
 
+fn is_symbol(c: char) -> bool {
+    "=!(),<>".contains(c)
+}
+
+fn not_found<T>(found: Token<'_>, expected: &str) -> Result<T, SelectorError> {
+    Err(SelectorError(format!("found '{}', expected: {expected}", found.text())))
+}
+
 impl<'a> Parser<'a> {
+    /// A zero byte ends the text, as it does upstream.
     fn new(text: &'a str) -> Self {
-        Self { rest: text.trim() }
+        Self { rest: text.split('\0').next().unwrap_or("") }
     }
 
-    fn fail<T>(&self, expected: &str) -> Result<T, SelectorError> {
-        let found = self.rest.split_whitespace().next().unwrap_or("");
-        Err(SelectorError(format!("unable to parse requirement: found '{found}', expected: {expected}")))
+    fn peek(&self) -> Token<'a> {
+        let rest = self.rest.trim_start();
+        match rest.chars().next() {
+            None => Token::End,
+            Some(c) if is_symbol(c) => {
+                let length = if rest.starts_with("==") || rest.starts_with("!=") { 2 } else { 1 };
+                Token::Symbol(&rest[..length])
+            }
+            Some(_) => {
+                let end = rest.find(|c: char| c.is_whitespace() || is_symbol(c)).unwrap_or(rest.len());
+                Token::Word(&rest[..end])
+            }
+        }
     }
 
-    fn take(&mut self, token: &str) -> bool {
-        let Some(rest) = self.rest.strip_prefix(token) else { return false };
-        self.rest = rest.trim_start();
-        true
-    }
-
-    fn word(&mut self) -> &'a str {
-        let end = self.rest.find(|c: char| c.is_whitespace() || "=!,()<>".contains(c)).unwrap_or(self.rest.len());
-        let (word, rest) = self.rest.split_at(end);
-        self.rest = rest.trim_start();
-        word
+    fn next(&mut self) -> Token<'a> {
+        let token = self.peek();
+        self.rest = &self.rest.trim_start()[token.text().len()..];
+        token
     }
 
     fn parse(mut self) -> Result<LabelSelector, SelectorError> {
         let mut requirements = Vec::new();
-        while !self.rest.is_empty() {
-            requirements.push(self.requirement()?);
-            if self.rest.is_empty() {
-                break;
+        loop {
+            match self.peek() {
+                Token::End => break,
+                Token::Word(_) | Token::Symbol("!") => {}
+                other => return not_found(other, "!, identifier, or 'end of string'"),
             }
-            if !self.take(",") {
-                return self.fail("',' or 'end of string'");
-            }
-            if self.rest.is_empty() {
-                return self.fail("identifier after ','");
+            let requirement =
+                self.requirement().map_err(|e| SelectorError(format!("unable to parse requirement: {e}")))?;
+            requirements.push(requirement);
+            match self.next() {
+                Token::End => break,
+                Token::Symbol(",") => match self.peek() {
+                    Token::Word(_) | Token::Symbol("!") => {}
+                    other => return not_found(other, "identifier after ','"),
+                },
+                other => return not_found(other, "',' or 'end of string'"),
             }
         }
         requirements.sort_by(|a: &Requirement, b| a.key.cmp(&b.key));
@@ -252,54 +288,79 @@ impl<'a> Parser<'a> {
     }
 
     fn requirement(&mut self) -> Result<Requirement, SelectorError> {
-        if self.take("!") {
-            let key = self.word();
+        let absent = self.peek() == Token::Symbol("!");
+        if absent {
+            self.next();
+        }
+        let key = match self.next() {
+            Token::Word(key) => key,
+            other => return not_found(other, "identifier"),
+        };
+        if let Some(message) = names::qualified_name(key).into_iter().next() {
+            return Err(SelectorError(format!("<nil>: Invalid value: {key:?}: {message}")));
+        }
+        if absent {
             return Requirement::new(key, Operator::DoesNotExist, Vec::new());
         }
-        let key = self.word();
-        if key.is_empty() {
-            return self.fail("!, identifier, or 'end of string'");
-        }
-        if self.rest.is_empty() || self.rest.starts_with(',') {
-            return Requirement::new(key, Operator::Exists, Vec::new());
-        }
-        for (token, operator) in [
-            ("==", Operator::In),
-            ("=", Operator::In),
-            ("!=", Operator::NotIn),
-            (">", Operator::GreaterThan),
-            ("<", Operator::LessThan),
-        ] {
-            if self.take(token) {
-                let value = self.word().to_owned();
-                return Requirement::new(key, operator, vec![value]);
-            }
-        }
-        let operator = match self.word() {
-            "in" => Operator::In,
-            "notin" => Operator::NotIn,
-            other => {
-                return Err(SelectorError(format!(
-                    "unable to parse requirement: found '{other}', expected: in, notin, =, ==, !=, gt, lt"
-                )));
-            }
+        let operator = match self.peek() {
+            Token::End | Token::Symbol(",") => return Requirement::new(key, Operator::Exists, Vec::new()),
+            _ => self.next(),
         };
-        let values = self.values()?;
+        let (operator, values) = match operator {
+            Token::Word("in") => (Operator::In, self.values()?),
+            Token::Word("notin") => (Operator::NotIn, self.values()?),
+            Token::Symbol("=" | "==") => (Operator::In, vec![self.value()?]),
+            Token::Symbol("!=") => (Operator::NotIn, vec![self.value()?]),
+            Token::Symbol(">") => (Operator::GreaterThan, vec![self.value()?]),
+            Token::Symbol("<") => (Operator::LessThan, vec![self.value()?]),
+            other => return not_found(other, "in, notin, =, ==, !=, gt, lt"),
+        };
         Requirement::new(key, operator, values)
     }
 
-    fn values(&mut self) -> Result<Vec<String>, SelectorError> {
-        if !self.take("(") {
-            return self.fail("'('");
-        }
-        let mut values = Vec::new();
-        loop {
-            values.push(self.word().to_owned());
-            if self.take(")") {
-                return Ok(values);
+    fn value(&mut self) -> Result<String, SelectorError> {
+        match self.peek() {
+            Token::End | Token::Symbol(",") => Ok(String::new()),
+            Token::Word(word) => {
+                self.next();
+                Ok(word.to_owned())
             }
-            if !self.take(",") {
-                return self.fail("',' or ')'");
+            other => not_found(other, "identifier"),
+        }
+    }
+
+    fn values(&mut self) -> Result<Vec<String>, SelectorError> {
+        match self.next() {
+            Token::Symbol("(") => {}
+            other => return Err(SelectorError(format!("found '{}' expected: '('", other.text()))),
+        }
+        let mut values: Vec<String> = Vec::new();
+        match self.peek() {
+            Token::Symbol(")") => {
+                self.next();
+                return Ok(vec![String::new()]);
+            }
+            Token::Word(_) | Token::Symbol(",") => {}
+            other => return not_found(other, "',', ')' or identifier"),
+        }
+        loop {
+            // Nothing between two commas, or beside a parenthesis, is the empty value.
+            match self.peek() {
+                Token::Word(word) => {
+                    self.next();
+                    values.push(word.to_owned());
+                }
+                Token::Symbol("," | ")") => values.push(String::new()),
+                other => return not_found(other, "',', or identifier"),
+            }
+            match self.next() {
+                Token::Symbol(",") => {}
+                Token::Symbol(")") => {
+                    values.sort();
+                    values.dedup();
+                    return Ok(values);
+                }
+                other => return not_found(other, "',' or ')'"),
             }
         }
     }
@@ -345,11 +406,11 @@ impl FieldSelector {
                 .filter_map(|op| find_unescaped(term, op).map(|at| (at, *op)))
                 .min_by_key(|(at, op)| (*at, std::cmp::Reverse(op.len())))
                 .ok_or_else(|| SelectorError(format!("invalid selector: '{text}'; can't understand '{term}'")))?;
-            requirements.push(FieldRequirement {
-                field: term[..at].to_owned(),
-                equal: operator != "!=",
-                value: unescape(&term[at + operator.len()..])?,
-            });
+            let (field, value) = (term[..at].to_owned(), unescape(&term[at + operator.len()..])?);
+            // As upstream: nothing that equals nothing is no condition.
+            if !(field.is_empty() && value.is_empty()) {
+                requirements.push(FieldRequirement { field, equal: operator != "!=", value });
+            }
         }
         Ok(Self { requirements })
     }
@@ -408,14 +469,14 @@ fn unescape(text: &str) -> Result<String, SelectorError> {
         match c {
             '\\' => match chars.next() {
                 Some(next @ ('\\' | ',' | '=')) => out.push(next),
-                _ => {
-                    return Err(SelectorError(format!(
-                        "invalid field selector: invalid escape sequence in value: {text}"
-                    )));
+                other => {
+                    let next = other.map_or_else(String::new, String::from);
+                    return Err(SelectorError(format!("invalid field selector: invalid escape sequence: \\{next}")));
                 }
             },
             ',' | '=' => {
-                return Err(SelectorError(format!("invalid field selector: unescaped character in value: {c:?}")));
+                let code = u32::from(c);
+                return Err(SelectorError(format!("invalid field selector: unescaped character in value: {code}")));
             }
             c => out.push(c),
         }
@@ -458,9 +519,18 @@ mod tests {
         ] {
             assert_eq!(LabelSelector::parse(text).unwrap().matches(&object), want, "{text}");
         }
-        for text in ["a=b=c", "a in 1", ",a", "a,", "a b", "=1", "a in (1", "-x=1"] {
-            assert!(LabelSelector::parse(text).is_err(), "{text}");
+        for (text, error) in [
+            ("a==b==c", "found '==', expected: ',' or 'end of string'"),
+            ("a in 1", "unable to parse requirement: found '1' expected: '('"),
+            (",a", "found ',', expected: !, identifier, or 'end of string'"),
+            ("a,", "found '', expected: identifier after ','"),
+            ("a b", "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"),
+            ("a in (1", "unable to parse requirement: found '', expected: ',' or ')'"),
+            ("!", "unable to parse requirement: found '', expected: identifier"),
+        ] {
+            assert_eq!(LabelSelector::parse(text).unwrap_err().0, error, "{text}");
         }
+        assert!(LabelSelector::parse("-x=1").is_err());
         assert!(!LabelSelector::from_value(None).unwrap().matches(&object));
         let value = json!({"matchLabels": {"a": "1"}, "matchExpressions": [{"key": "c", "operator": "DoesNotExist"}]});
         assert!(LabelSelector::from_value(Some(&value)).unwrap().matches(&object));

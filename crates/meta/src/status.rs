@@ -268,14 +268,13 @@ impl Status {
     }
 
     /// 415.
-    pub fn unsupported_media_type(media_type: &str, accepted: &[&str]) -> Self {
+    pub fn unsupported_media_type(accepted: &[&str]) -> Self {
         Self::failure(
             415,
             reason::UNSUPPORTED_MEDIA_TYPE,
             format!(
-                "the body of the request was in an unknown format - accepted media types include: {}{}",
-                accepted.join(", "),
-                if media_type.is_empty() { String::new() } else { format!(" (got {media_type:?})") }
+                "the body of the request was in an unknown format - accepted media types include: {}",
+                accepted.join(", ")
             ),
         )
     }

@@ -3,11 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +80,7 @@ fn build(source: &TlsSource) -> Result<rustls::ServerConfig, TlsError> {
     let key: PrivateKeyDer<'static> = rustls_pemfile::private_key(&mut &*source.key)
         .map_err(|source| TlsError::Pem { what: "server key", source })?
         .ok_or(TlsError::Missing("server key"))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = pki::tls::provider();
     let builder =
         rustls::ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     let builder = if !source.client_ca.is_empty() {
@@ -95,56 +91,11 @@ fn build(source: &TlsSource) -> Result<rustls::ServerConfig, TlsError> {
         let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
         builder.with_client_cert_verifier(verifier.build()?)
     } else if source.request_client_certificate {
-        builder.with_client_cert_verifier(Arc::new(AnyClient(provider)))
+        builder.with_client_cert_verifier(pki::tls::any_client())
     } else {
         builder.with_no_client_auth()
     };
     let mut config = builder.with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
-}
-
-/// Asks for a certificate, takes any, demands none.
-#[derive(Debug)]
-struct AnyClient(Arc<CryptoProvider>);
-
-impl ClientCertVerifier for AnyClient {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-
-    fn verify_client_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

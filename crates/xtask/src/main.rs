@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 mod conformance;
+mod fuzz;
 mod rbac;
 mod schema;
 mod size;
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     };
     let result = match command {
         "conformance" => conformance::run(rest),
+        "fuzz" => fuzz::run(rest),
         "rbac" => rbac::run(rest),
         "schema" => schema::run(rest),
         "size" => size::run(rest),
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
 const HELP: &str = "usage: cargo xtask COMMAND
   conformance --e2e-test PATH --images TAR [OPTIONS]
                                       run upstream's conformance suite against a fresh cluster; --help says more
+  fuzz [--seconds N] [TARGET...]      run the fuzz targets, 60 seconds each; --help says more
   rbac [--check] [--upstream DIR]     generate the bootstrap policy of crate authz from upstream's facts
   schema [--check] [--upstream DIR]   generate crates/schema/src/generated from upstream's facts
   size BINARY                         compare a binary's size with the budget

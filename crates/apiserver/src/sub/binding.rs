@@ -108,7 +108,7 @@ async fn read_binding(call: &mut Call, target: &Target) -> Result<Object, Status
     let gvk = GroupVersionKind::new("", "v1", "Binding");
     let bytes = decode::read(call.take_body()).await?;
     let decoded = decode::built_in(&bytes, decode::media(call.headers())?, &gvk)?;
-    let validation = FieldValidation::parse(call.query.get("fieldValidation"))?;
+    let validation = FieldValidation::parse(call.query.get("fieldValidation"), "CreateOptions")?;
     let request = target.request(call, "CreateOptions")?;
     validation.judge(&gvk, decoded.strict, &request.warnings)?;
     let binding = decoded.object;
@@ -124,7 +124,7 @@ async fn read_binding(call: &mut Call, target: &Target) -> Result<Object, Status
     if errors.is_empty() {
         return Ok(binding);
     }
-    Err(Status::invalid(&meta::GroupKind::new("", "Binding"), binding.name(), &errors))
+    Err(crate::words::nameless(meta::field::aggregate(&errors)))
 }
 
 async fn bind(call: &Call, pods: &Target, binding: &Object, name: &str) -> Result<Response<Body>, Status> {

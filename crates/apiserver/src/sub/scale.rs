@@ -76,11 +76,15 @@ impl Rescale<'_> {
             Change::Patch(kind, patch) => {
                 let gvk = scale_kind();
                 let mut tree = Value::from(scale_of(old, self.paths));
-                if *kind == PatchKind::Apply {
-                    apply_patch(PatchKind::Merge, &mut tree, patch, &gvk)?;
+                let strict = if *kind == PatchKind::Apply {
+                    // An apply's text may be YAML.
+                    let json = schema::codec::yaml_to_json(patch)
+                        .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
+                    apply_patch(PatchKind::Merge, &mut tree, &json.into(), &gvk)?
                 } else {
-                    apply_patch(*kind, &mut tree, patch, &gvk)?;
-                }
+                    apply_patch(*kind, &mut tree, patch, &gvk)?
+                };
+                decode::warn(strict, self.warnings);
                 let bytes = serde_json::to_vec(&tree).map_err(Status::internal)?;
                 let decoded = decode::built_in(&bytes, crate::negotiate::Media::Json, &gvk)?;
                 self.validation.judge(&gvk, decoded.strict, self.warnings)?;
@@ -128,7 +132,7 @@ pub(crate) async fn scale(call: &mut Call, target: &Target, paths: &ScalePaths) 
         _ => return Err(Status::method_not_allowed()),
     };
     let request = target.request(call, options)?;
-    let validation = FieldValidation::parse(call.query.get("fieldValidation"))?;
+    let validation = FieldValidation::parse(call.query.get("fieldValidation"), options)?;
     let body = decode::read(call.take_body()).await?;
     let change = if patching {
         Change::Patch(patch_kind(call, row)?, body)
@@ -136,7 +140,7 @@ pub(crate) async fn scale(call: &mut Call, target: &Target, paths: &ScalePaths) 
         let decoded = decode::built_in(&body, decode::media(call.headers())?, &scale_kind())?;
         validation.judge(&scale_kind(), decoded.strict, &request.warnings)?;
         if decoded.object.kind() != "Scale" {
-            return Err(Status::bad_request(format!("wrong object passed to Scale update: {}", decoded.object.kind())));
+            return Err(crate::words::unconvertible(&decoded.object.gvk(), &scale_kind()));
         }
         Change::Put(Box::new(decoded.object))
     };

@@ -25,13 +25,14 @@ pub(crate) async fn component_status(call: &Call, target: &Target) -> Result<Res
     let shaped = match call.info.verb {
         "list" => respond::shape_list(&form, &[object], Map::new())?,
         _ if call.info.name == "etcd-0" => respond::shape_object(&form, &object, true)?,
-        _ => return Err(target.resource.not_found(&call.info.name)),
+        _ => {
+            let singular = meta::GroupResource::new("", "componentstatus");
+            return Err(Status::not_found(&singular, &call.info.name));
+        }
     };
     let mut plain = negotiated.clone();
     if call.info.verb == "list" && plain.media == crate::negotiate::Media::Protobuf {
         plain.media = crate::negotiate::Media::Json;
     }
-    let mut response = respond::tree_response(call.headers(), StatusCode::OK, &plain, &shaped)?;
-    respond::add_warnings(&mut response, vec!["v1 ComponentStatus is deprecated in v1.19+".into()]);
-    Ok(response)
+    respond::tree_response(call.headers(), StatusCode::OK, &plain, &shaped)
 }

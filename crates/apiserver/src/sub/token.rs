@@ -25,7 +25,7 @@ pub(crate) async fn token(call: &mut Call, target: &Target) -> Result<Response<B
     let negotiated = crate::negotiate::Negotiated::choose(call.headers(), false, true)?;
     let gvk = GroupVersionKind::new("authentication.k8s.io", "v1", "TokenRequest");
     let mut request = target.request(call, "CreateOptions")?;
-    let validation = FieldValidation::parse(call.query.get("fieldValidation"))?;
+    let validation = FieldValidation::parse(call.query.get("fieldValidation"), "CreateOptions")?;
     let bytes = decode::read(call.take_body()).await?;
     let decoded = decode::built_in(&bytes, decode::media(call.headers())?, &gvk)?;
     validation.judge(&gvk, decoded.strict, &request.warnings)?;

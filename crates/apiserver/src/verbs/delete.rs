@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
-use meta::{Object, Status};
+use meta::{Object, Status, field};
 use registry::DeleteOptions;
 use serde_json::{Map, Value, json};
 use wire::Body;
@@ -10,16 +10,20 @@ use wire::Body;
 use super::list_options;
 use crate::chain::Call;
 use crate::decode;
-use crate::negotiate::{ACCEPTED, Media};
+use crate::negotiate::Media;
 use crate::respond::{self, status_response};
 use crate::route::Target;
+use crate::words;
+
+/// What deletes may leave behind; upstream shows the absent one, too.
+const POLICIES: [&str; 4] = ["Foreground", "Background", "Orphan", "nil"];
 
 /// `DeleteOptions` from body and query.
 fn delete_options(call: &Call, body: &Bytes) -> Result<Value, Status> {
     let mut value = if body.is_empty() { json!({}) } else { body_options(call.headers(), body)? };
     let query = &call.query;
     if body.is_empty() {
-        if let Some(seconds) = query.int("gracePeriodSeconds") {
+        if let Some(seconds) = words::int_parameter(query, "gracePeriodSeconds")? {
             value["gracePeriodSeconds"] = seconds.into();
         }
         if !query.get("propagationPolicy").is_empty() {
@@ -29,27 +33,50 @@ fn delete_options(call: &Call, body: &Bytes) -> Result<Value, Status> {
             value["orphanDependents"] = query.flag("orphanDependents").into();
         }
     }
+    check_options(&value)?;
     value["kind"] = "DeleteOptions".into();
     value["apiVersion"] = "meta.k8s.io/v1".into();
     Ok(value)
 }
 
+fn check_options(value: &Value) -> Result<(), Status> {
+    let mut errors = Vec::new();
+    let policy = value["propagationPolicy"].as_str();
+    if let Some(policy) = policy.filter(|p| !POLICIES[..3].contains(p)) {
+        errors.push(field::Error::not_supported(&field::Path::new("propagationPolicy"), policy, &POLICIES));
+    }
+    if value["dryRun"].as_array().is_some_and(|l| l.iter().any(|v| v != "All")) {
+        let path = field::Path::new("dryRun");
+        errors.push(field::Error::not_supported(&path, value["dryRun"].clone(), &["All"]));
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(Status::invalid(&meta::GroupKind::new("meta.k8s.io", "DeleteOptions"), "", &errors))
+}
+
 fn body_options(headers: &HeaderMap, body: &Bytes) -> Result<Value, Status> {
-    let bad = |e: &dyn std::fmt::Display| Status::bad_request(format!("unable to decode DeleteOptions: {e}"));
-    match decode::media(headers)? {
-        Media::Json => serde_json::from_slice(body).map_err(|e| bad(&e)),
-        Media::Yaml => {
-            let json = schema::codec::yaml_to_json(body).map_err(|e| bad(&e))?;
-            serde_json::from_slice(&json).map_err(|e| bad(&e))
-        }
+    let bad = |e: &dyn std::fmt::Display| Status::bad_request(e.to_string());
+    let t = schema::type_by_name("apimachinery/pkg/apis/meta/v1", "DeleteOptions")
+        .ok_or_else(|| Status::internal("the table has no DeleteOptions"))?;
+    let json = match decode::media(headers)? {
+        Media::Json => body.clone(),
+        Media::Yaml => schema::codec::yaml_to_json(body).map_err(|e| bad(&words::yaml_words(&e.to_string())))?.into(),
         Media::Protobuf => {
             // Clients name the kind in any group; the message is always the same.
-            let envelope = schema::codec::open_envelope(body).map_err(|e| bad(&e))?;
-            let t = schema::type_by_name("apimachinery/pkg/apis/meta/v1", "DeleteOptions")
-                .ok_or_else(|| Status::unsupported_media_type(Media::Protobuf.content_type(), &ACCEPTED))?;
-            schema::codec::message_to_value(t, envelope.raw).map(Value::Object).map_err(|e| bad(&e))
+            let cut = |e: schema::codec::Error| {
+                let text = e.to_string();
+                bad(&if text == "proto: unexpected EOF" { "unexpected EOF".to_owned() } else { text })
+            };
+            let envelope = schema::codec::open_envelope(body).map_err(cut)?;
+            return schema::codec::message_to_value(t, envelope.raw).map(Value::Object).map_err(cut);
         }
-    }
+    };
+    let (value, _) =
+        words::read_json(&json).map_err(|e| bad(&format!("couldn't get version/kind; json parse error: {e}")))?;
+    let object = words::options_body(value, "DeleteOptions")?;
+    let decoded = schema::codec::decode_value_as(t, object.body).map_err(|e| bad(&e))?;
+    Ok(Value::from(decoded.object))
 }
 
 /// DELETE of one object.

@@ -9,11 +9,12 @@ use wire::Body;
 use crate::chain::Call;
 use crate::respond;
 use crate::route::Target;
+use crate::words;
 
 /// GET of one object.
 pub(crate) async fn get(call: &Call, target: &Target) -> Result<Response<Body>, Status> {
     let negotiated = target.negotiate(call)?;
-    let version = ListOptions::parse_version(call.query.get("resourceVersion"))?;
+    let version = version(call.query.get("resourceVersion")).map_err(words::nameless)?;
     let raw = target.resource.get(&target.namespace, &call.info.name, version).await?;
     respond::raw_response(call.headers(), StatusCode::OK, &target.form(call, &negotiated), &raw)
 }
@@ -30,9 +31,17 @@ pub(crate) async fn list(call: &Call, target: &Target) -> Result<Response<Body>,
     respond::list_response(call.headers(), &target.form(call, &negotiated), &listed)
 }
 
+/// A resource version of the query; else what is wrong with it.
+fn version(text: &str) -> Result<Option<i64>, String> {
+    ListOptions::parse_version(text)
+        .map_err(|_| format!("resourceVersion: Invalid value: {text:?}: {}", words::number_words("ParseUint", text)))
+}
+
 /// Options of a list, watch or deletecollection from the query.
 pub(crate) fn list_options(call: &Call, target: &Target) -> Result<ListOptions, Status> {
     let query = &call.query;
+    let limit = words::int_parameter(query, "limit")?;
+    words::int_parameter(query, "timeoutSeconds")?;
     let labels = LabelSelector::parse(query.get("labelSelector")).map_err(|e| Status::bad_request(e.to_string()))?;
     let mut fields =
         FieldSelector::parse(query.get("fieldSelector")).map_err(|e| Status::bad_request(e.to_string()))?;
@@ -54,9 +63,12 @@ pub(crate) fn list_options(call: &Call, target: &Target) -> Result<ListOptions, 
         labels,
         fields,
         fields_at,
-        resource_version: ListOptions::parse_version(query.get("resourceVersion"))?,
+        resource_version: version(query.get("resourceVersion")).map_err(|why| match call.info.verb {
+            "watch" => words::nameless(why),
+            _ => Status::bad_request(format!("invalid resource version: {why}")),
+        })?,
         version_match,
-        limit: query.int("limit").and_then(|l| usize::try_from(l).ok()).unwrap_or(0),
+        limit: limit.and_then(|l| usize::try_from(l).ok()).unwrap_or(0),
         continue_token: query.get("continue").to_owned(),
         send_initial_events: query.has("sendInitialEvents").then(|| query.flag("sendInitialEvents")),
         bookmarks: query.flag("allowWatchBookmarks"),
@@ -69,7 +81,8 @@ fn check_fields(row: &KindRow, fields: &FieldSelector) -> Result<(), Status> {
         let known = field == "metadata.name"
             || (field == "metadata.namespace" && row.namespaced)
             || row.strategy.selectable_fields().iter().any(|f| f.name == field);
-        if !known && row.custom.is_some() {
+        // Kinds that have fields of their own say it shorter.
+        if !known && (row.custom.is_some() || !row.strategy.selectable_fields().is_empty()) {
             return Err(Status::bad_request(format!("field label not supported: {field}")));
         }
         if !known {

@@ -31,6 +31,8 @@ struct Running {
     deadline: Instant,
     shutdown: rt::Shutdown,
     ended: bool,
+    sent: Arc<telemetry::metrics::Counter>,
+    _counted: crate::metrics::Held,
     _state: Arc<State>,
 }
 
@@ -73,6 +75,8 @@ pub(crate) async fn watch(call: &Call, target: &Target) -> Result<Response<Body>
         deadline: Instant::now() + timeout,
         shutdown: call.state.config.shutdown.clone(),
         ended: false,
+        sent: call.state.metrics.watch_events(&call.info),
+        _counted: call.state.metrics.long_running(&call.info),
         _state: call.state.clone(),
     };
     let frames = stream::unfold(running, |mut running| async move {
@@ -89,9 +93,10 @@ pub(crate) async fn watch(call: &Call, target: &Target) -> Result<Response<Body>
 fn watch_form(call: &Call, target: &Target) -> Result<Negotiated, Status> {
     let negotiated = target.negotiate(call)?;
     match (negotiated.media, negotiated.shape) {
-        (Media::Yaml, _) | (_, Shape::MetadataList) => {
-            Err(Status::not_acceptable(&["application/json", "application/vnd.kubernetes.protobuf;stream=watch"]))
-        }
+        (Media::Yaml, _) | (_, Shape::MetadataList) => Err(Status::not_acceptable(&[
+            "application/json;stream=watch",
+            "application/vnd.kubernetes.protobuf;stream=watch",
+        ])),
         _ => Ok(negotiated),
     }
 }
@@ -122,6 +127,7 @@ impl Running {
     }
 
     fn frame(&mut self, item: WatchItem) -> Bytes {
+        self.sent.add(1);
         if matches!(item, WatchItem::Error(_)) {
             self.ended = true;
         }

@@ -27,7 +27,7 @@ pub(crate) async fn create(call: &mut Call, target: &Target) -> Result<Response<
         return Err(Status::bad_request("an empty namespace may not be set during creation"));
     }
     let request = target.request(call, "CreateOptions")?;
-    let validation = FieldValidation::parse(call.query.get("fieldValidation"))?;
+    let validation = FieldValidation::parse(call.query.get("fieldValidation"), "CreateOptions")?;
     let bytes = decode::read(call.take_body()).await?;
     let object = decode::object(row, &target.gvk, call.headers(), &bytes, validation, &request.warnings)?;
     if let Some(trail) = &call.trail {
@@ -69,7 +69,7 @@ pub(crate) async fn update(
     let row = target.row();
     let negotiated = target.negotiate(call)?;
     let request = target.request(call, "UpdateOptions")?;
-    let validation = FieldValidation::parse(call.query.get("fieldValidation"))?;
+    let validation = FieldValidation::parse(call.query.get("fieldValidation"), "UpdateOptions")?;
     let bytes = decode::read(call.take_body()).await?;
     let object = decode::object(row, &target.gvk, call.headers(), &bytes, validation, &request.warnings)?;
     check_identity(&object, call, target)?;
@@ -90,7 +90,7 @@ pub(crate) async fn update(
 fn check_identity(object: &Object, call: &Call, target: &Target) -> Result<(), Status> {
     let (name, wanted) = (object.name(), call.info.name.as_str());
     if name.is_empty() {
-        return Err(Status::bad_request("name must be provided"));
+        return Err(super::patch::nameless(wanted));
     }
     if name != wanted {
         return Err(Status::bad_request(format!(
@@ -99,9 +99,9 @@ fn check_identity(object: &Object, call: &Call, target: &Target) -> Result<(), S
     }
     let (namespace, wanted) = (object.namespace(), target.namespace.as_str());
     if !namespace.is_empty() && namespace != wanted && target.row().namespaced {
-        return Err(Status::bad_request(format!(
-            "the namespace of the object ({namespace}) does not match the namespace on the URL ({wanted})"
-        )));
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Requests against a whole server in this process, over the memory engine.
 
+mod bad_input;
 mod custom;
 mod verbs;
 
@@ -72,11 +73,22 @@ impl World {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Response<Body> {
+        self.bytes(user, method, path, headers, body.to_owned().into_bytes()).await
+    }
+
+    pub(crate) async fn bytes(
+        &self,
+        user: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Response<Body> {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(wire::full(body.to_owned())).expect("a request");
+        let request = request.body(wire::full(body)).expect("a request");
         self.handle.call(request, UserInfo::new(user, &[])).await
     }
 

@@ -50,7 +50,7 @@ async fn addresses_are_given_once_and_come_back() {
     let mut object = service(json!({"type": "ClusterIP"}));
     let full = hooks.allocate(&cx, &mut object, None, &mut Claim::default()).await.expect("works");
     assert_eq!(full.len(), 1);
-    ServiceHooks::release(&hooks.taken, &cx.registry, &claims[0]).await;
+    ServiceHooks::release(&hooks.ports, &cx.registry, &claims[0]).await;
     assert!(hooks.allocate(&cx, &mut object, None, &mut Claim::default()).await.expect("works").is_empty());
     let mut taken = service(json!({"type": "ClusterIP", "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"]}));
     let errors = hooks.allocate(&cx, &mut taken, None, &mut Claim::default()).await.expect("works");
@@ -110,4 +110,27 @@ async fn one_node_port_serves_both_protocols() {
     let numbers: Vec<i64> = prepare::ports(&object).iter().map(prepare::node_port).collect();
     assert_eq!(numbers[0], numbers[1]);
     assert_ne!(numbers[0], numbers[2]);
+}
+
+#[tokio::test]
+async fn servers_share_the_ports() {
+    let (hooks, cx) = hooks();
+    let other = ServiceHooks::new(hooks.ranges().clone());
+    let spec = json!({"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}]});
+    let mut claims = Vec::new();
+    for hooks in [&hooks, &other] {
+        let (mut object, mut claim) = (service(spec.clone()), Claim::default());
+        assert!(hooks.allocate(&cx, &mut object, None, &mut claim).await.expect("works").is_empty());
+        claims.push(claim);
+    }
+    assert_ne!(claims[0].ports, claims[1].ports);
+    let full = hooks.allocate(&cx, &mut service(spec.clone()), None, &mut Claim::default()).await.expect("works");
+    assert!(full[0].to_string().ends_with("range is full"), "{}", full[0]);
+    // Nobody has them: repair gives them back, but not at once.
+    for round in 0..=ROUNDS_KEPT {
+        let taken = hooks.ports.read(&cx.registry).await.expect("read").numbers;
+        assert_eq!(taken.len(), 2, "round {round}");
+        hooks.repair(&cx.registry).await.expect("works");
+    }
+    assert!(hooks.ports.read(&cx.registry).await.expect("read").numbers.is_empty());
 }
