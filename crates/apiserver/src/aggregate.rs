@@ -19,7 +19,7 @@ use wire::Body;
 use crate::chain::Call;
 use crate::kubelet::{Backend, Peer, pass_on, strip_hop_headers};
 use crate::server::State;
-use crate::sub::{pass_through, service_endpoint, upgrade_of};
+use crate::sub::{api_endpoint, pass_through, upgrade_of};
 
 /// How often a server that does not answer is asked again.
 const RECHECK: Duration = Duration::from_secs(2);
@@ -38,10 +38,35 @@ pub(crate) struct Remote {
     spec: Value,
 }
 
+/// A group version that this process serves beside the registry's kinds, such as resource metrics. An APIService of the
+/// same group version that names a Service takes its place.
+#[async_trait::async_trait]
+pub trait LocalGroup: Send + Sync + 'static {
+    /// Its group.
+    fn group(&self) -> &str;
+    /// Its version.
+    fn version(&self) -> &str;
+    /// Its `APIResourceList`.
+    fn resources(&self) -> Value;
+    /// Answers an authorized request, whose body is not read.
+    async fn answer(&self, request: Request<()>) -> Response<Vec<u8>>;
+}
+
+/// Who serves a group version that the registry does not.
+pub(crate) enum Place {
+    /// A server behind an APIService.
+    Remote(Arc<Remote>),
+    /// This process.
+    Local(Arc<dyn LocalGroup>),
+}
+
 /// All of them, by group and version.
 #[derive(Default)]
 pub(crate) struct Aggregator {
     remotes: RwLock<BTreeMap<(String, String), Arc<Remote>>>,
+    locals: RwLock<Vec<Arc<dyn LocalGroup>>>,
+    /// Told when a local group came.
+    added: rt::sync::Notify,
     generation: AtomicU64,
 }
 
@@ -52,7 +77,16 @@ impl Aggregator {
     }
 
     /// The server of a group version.
-    pub fn find(&self, group: &str, version: &str) -> Option<Arc<Remote>> {
+    pub fn find(&self, group: &str, version: &str) -> Option<Place> {
+        if let Some(remote) = self.remote(group, version) {
+            return Some(Place::Remote(remote));
+        }
+        let locals = self.locals.read();
+        let local = locals.iter().find(|l| l.group() == group && l.version() == version)?;
+        Some(Place::Local(local.clone()))
+    }
+
+    fn remote(&self, group: &str, version: &str) -> Option<Arc<Remote>> {
         let remotes = self.remotes.read();
         if remotes.is_empty() {
             return None;
@@ -60,10 +94,27 @@ impl Aggregator {
         remotes.get(&(group.to_owned(), version.to_owned())).cloned()
     }
 
+    /// Adds a group that this process serves.
+    pub fn add_local(&self, local: Arc<dyn LocalGroup>) {
+        self.locals.write().push(local);
+        self.changed();
+        self.added.notify_one();
+    }
+
     /// Group versions that answer, with their resource lists.
     pub fn served(&self) -> Vec<(String, String, Value)> {
         let remotes = self.remotes.read();
-        remotes.iter().filter_map(|((g, v), r)| Some((g.clone(), v.clone(), r.resources.read().clone()?))).collect()
+        let mut served: Vec<_> = remotes
+            .iter()
+            .filter_map(|((g, v), r)| Some((g.clone(), v.clone(), r.resources.read().clone()?)))
+            .collect();
+        for local in self.locals.read().iter() {
+            let key = (local.group().to_owned(), local.version().to_owned());
+            if !remotes.contains_key(&key) {
+                served.push((key.0, key.1, local.resources()));
+            }
+        }
+        served
     }
 
     fn changed(&self) {
@@ -96,6 +147,7 @@ pub(crate) fn start(state: &Arc<State>) {
 
 impl Controller {
     async fn run(&mut self) {
+        let state = self.state.clone();
         let mut events = self.access.watch(&self.gvr);
         let mut rows = self.state.registry.subscribe();
         let mut first = true;
@@ -117,6 +169,7 @@ impl Controller {
                     Ok(()) => self.register_local().await,
                     Err(_) => return,
                 },
+                () = state.aggregator.added.notified(), if !first => self.register_local().await,
                 () = pause => self.recheck().await,
             }
         }
@@ -156,7 +209,7 @@ impl Controller {
         }
         let key = (object.get_str(&["spec", "group"]).to_owned(), object.get_str(&["spec", "version"]).to_owned());
         let spec = object.get(&["spec"]).cloned().unwrap_or_default();
-        let current = self.state.aggregator.find(&key.0, &key.1).filter(|r| r.spec == spec);
+        let current = self.state.aggregator.remote(&key.0, &key.1).filter(|r| r.spec == spec);
         let remote = match current {
             Some(remote) => remote,
             None => match remote(&self.state, &spec) {
@@ -234,6 +287,18 @@ impl Controller {
                 );
             }
         }
+        for local in self.state.aggregator.locals.read().iter() {
+            let name = format!("{}.{}", local.version(), local.group());
+            let value = json!({
+                "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+                "metadata": {"name": name, "labels": {MANAGED: "onstart"}},
+                "spec": {
+                    "group": local.group(), "version": local.version(),
+                    "groupPriorityMinimum": 100, "versionPriority": 100,
+                },
+            });
+            wanted.insert(name, value);
+        }
         let Ok(existing) = self.access.list(&self.gvr, "").await else { return };
         for object in existing.iter().filter(|o| o.label(MANAGED) == Some("true") && !wanted.contains_key(o.name())) {
             if let Err(error) = self.access.delete(&self.gvr, object).await {
@@ -274,7 +339,7 @@ fn remote(state: &State, spec: &Value) -> Result<Remote, String> {
 
 impl Remote {
     async fn backend(&self, state: &State) -> Result<Backend, Status> {
-        let (host, port) = service_endpoint(&state.registry, &self.namespace, &self.service, &self.port).await?;
+        let (host, port) = api_endpoint(&state.registry, &self.namespace, &self.service, &self.port).await?;
         let name = format!("{}.{}.svc", self.service, self.namespace);
         Ok(Backend { host, port, tls: Some(Peer::Named(self.tls.clone(), name)) })
     }
@@ -325,8 +390,27 @@ async fn check(state: &State, remote: &Remote, (group, version): &(String, Strin
     rt::time::timeout(CHECK_TIMEOUT, asked).await.map_err(|_| format!("no answer from {path} in time"))?
 }
 
-/// Passes a request on to the server behind its group version.
-pub(crate) async fn forward(mut call: Call, remote: &Remote) -> Result<Response<Body>, Status> {
+/// Passes a request on to the server of its group version.
+pub(crate) async fn forward(call: Call, place: &Place) -> Result<Response<Body>, Status> {
+    match place {
+        Place::Remote(remote) => forward_remote(call, remote).await,
+        Place::Local(local) => {
+            let mut request = Request::new(());
+            *request.method_mut() = call.head.method.clone();
+            *request.uri_mut() = call.head.uri.clone();
+            *request.headers_mut() = call.head.headers.clone();
+            let (head, bytes) = local.answer(request).await.into_parts();
+            let mut response =
+                crate::respond::sized_response(&call.head.headers, head.status, "application/json", bytes);
+            for (name, value) in &head.headers {
+                response.headers_mut().insert(name.clone(), value.clone());
+            }
+            Ok(response)
+        }
+    }
+}
+
+async fn forward_remote(mut call: Call, remote: &Remote) -> Result<Response<Body>, Status> {
     if remote.resources.read().is_none() {
         return Err(Status::service_unavailable("service unavailable"));
     }

@@ -41,6 +41,7 @@ mod verbs;
 
 mod words;
 mod zpages;
+pub use aggregate::LocalGroup;
 pub use config::{Config, EndpointReconciler, KubeletClient, Listen, PostStart, PostStartFn};
 pub use discovery::VERSION;
 pub use server::{Handle, Server, StartError};

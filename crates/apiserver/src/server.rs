@@ -198,6 +198,11 @@ impl Handle {
         &self.addresses
     }
 
+    /// Serves a group version beside the registry's kinds.
+    pub fn serve_group(&self, group: Arc<dyn crate::aggregate::LocalGroup>) {
+        self.state.aggregator.add_local(group);
+    }
+
     /// The storage below.
     pub fn registry(&self) -> &Arc<Registry> {
         &self.state.registry

@@ -7,6 +7,7 @@ mod cmd;
 mod error;
 mod progress;
 pub mod tiny;
+pub mod volume;
 
 use std::ffi::OsString;
 

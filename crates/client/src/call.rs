@@ -239,6 +239,15 @@ impl Client {
         serde_json::from_slice(&bytes).map_err(Error::Decode)
     }
 
+    /// Reads a subresource of an object, such as its `scale`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn get_object_part(&self, of: &Resource<'_>, name: &str, subresource: &str) -> Result<Object, Error> {
+        let bytes = self.call(Method::GET, &of.path(name, subresource), None, Bytes::new()).await?;
+        serde_json::from_slice(&bytes).map_err(Error::Decode)
+    }
+
     /// Creates an object, or posts to a subresource when a name and subresource are given.
     ///
     /// # Errors

@@ -154,6 +154,21 @@ impl Kubeconfig {
         HttpTransport::with_token(server.unwrap_or(&cluster.server), &tls, token)
     }
 
+    /// A transport to the current context's server with no credentials, for clients that bring their own.
+    ///
+    /// # Errors
+    /// The context is incomplete.
+    pub fn bare_transport(&self, server: Option<&str>) -> Result<HttpTransport, ConfigError> {
+        let (cluster, _) = self.context()?;
+        let tls = TlsIdentity {
+            ca_pem: self.pem(&cluster.certificate_authority, &cluster.certificate_authority_data)?,
+            server_name: cluster.tls_server_name.clone(),
+            insecure: cluster.insecure_skip_tls_verify,
+            ..TlsIdentity::default()
+        };
+        HttpTransport::with_token(server.unwrap_or(&cluster.server), &tls, Token::None)
+    }
+
     fn pem(&self, file: &Option<PathBuf>, data: &Option<String>) -> Result<Option<Vec<u8>>, ConfigError> {
         match (data, file) {
             (Some(data), _) => base64::engine::general_purpose::STANDARD

@@ -96,23 +96,35 @@ impl<T: DeserializeOwned> List<T> {
 impl<T: Kind> List<T> {
     /// Decodes a list of a typed kind in either encoding.
     pub(crate) fn typed(answer: &Answer) -> Result<Self, Error> {
-        if !answer.protobuf {
+        let (list, mut unreadable) = Self::readable(answer)?;
+        match unreadable.pop() {
+            None => Ok(list),
+            Some(error) => Err(error),
+        }
+    }
+
+    /// Decodes what can be decoded, and tells what cannot: one broken object does not hide the others.
+    pub(crate) fn readable(answer: &Answer) -> Result<(Self, Vec<Error>), Error> {
+        let mut unreadable = Vec::new();
+        let mut keep =
+            |item: Result<T, api::DecodeError>| item.map_err(|e| unreadable.push(Error::Decode(e.source))).ok();
+        let list = if answer.protobuf {
+            let wrong = |e| Error::Decode(serde::de::Error::custom(e));
+            let list = schema::codec::split_protobuf_list(&answer.bytes).map_err(wrong)?;
+            Self {
+                items: list.items.iter().filter_map(|item| keep(T::decode_message(item))).collect(),
+                resource_version: list.meta.resource_version.to_string(),
+                continue_token: list.meta.continue_token,
+            }
+        } else {
             // By trees, whose reader knows Go's zero values: serde alone does not take `null` for a time.
             let list = List::<serde_json::Value>::decode(&answer.bytes)?;
-            let items = list.items.into_iter().map(|item| api::from_value(item).map_err(|e| Error::Decode(e.source)));
-            return Ok(Self {
-                items: items.collect::<Result<_, _>>()?,
+            Self {
+                items: list.items.into_iter().filter_map(|item| keep(api::from_value(item))).collect(),
                 resource_version: list.resource_version,
                 continue_token: list.continue_token,
-            });
-        }
-        let wrong = |e| Error::Decode(serde::de::Error::custom(e));
-        let list = schema::codec::split_protobuf_list(&answer.bytes).map_err(wrong)?;
-        let items = list.items.iter().map(|item| T::decode_message(item).map_err(|e| Error::Decode(e.source)));
-        Ok(Self {
-            items: items.collect::<Result<_, _>>()?,
-            resource_version: list.meta.resource_version.to_string(),
-            continue_token: list.meta.continue_token,
-        })
+            }
+        };
+        Ok((list, unreadable))
     }
 }

@@ -42,6 +42,16 @@ impl Client {
         List::typed(&self.send(Method::GET, &path, None, TYPED, Bytes::new()).await?)
     }
 
+    /// Lists those objects that can be read, and tells what is wrong with the others.
+    pub async fn list_readable<T: Kind>(
+        &self,
+        namespace: &str,
+        params: &ListParams,
+    ) -> Result<(List<T>, Vec<Error>), Error> {
+        let path = format!("{}{}", T::gvr().path(scope(namespace)), params.query());
+        List::readable(&self.send(Method::GET, &path, None, TYPED, Bytes::new()).await?)
+    }
+
     /// Creates an object in the namespace it names.
     pub async fn create<T: Kind>(&self, object: &T) -> Result<T, Error> {
         let of = T::gvr();

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use clap::Parser;
-use client::{Client, ConfigError, HttpTransport, Kubeconfig, TlsIdentity};
+use client::{Client, ConfigError, HttpTransport, Kubeconfig, TlsIdentity, Transport};
 use informer::{Factory, LeaderConfig, lead};
 use rt::Shutdown;
 
@@ -29,9 +29,16 @@ pub async fn main(arguments: impl IntoIterator<Item = OsString>, shutdown: Shutd
         if json { telemetry::logs::Format::Json } else { telemetry::logs::Format::Text },
         flags.verbosity,
     );
-    let prepared = flags.options().and_then(|options| Ok((options, connect(&flags)?)));
+    let prepared = flags.options().and_then(|options| Ok((options, connect(&flags)?, bare(&flags)?)));
+    let prepared = match prepared {
+        Ok((options, client, bare)) => {
+            let opened = crate::serve::start(&flags, &client, options.health.clone(), &shutdown).await;
+            opened.map(|()| (options, client, bare))
+        }
+        Err(error) => Err(error),
+    };
     match prepared {
-        Ok((options, client)) => serve(&flags, options, client, shutdown).await,
+        Ok((options, client, bare)) => serve(&flags, options, client, bare, shutdown).await,
         Err(error) => {
             let mut text = error.to_string();
             let mut source = std::error::Error::source(&error);
@@ -43,6 +50,22 @@ pub async fn main(arguments: impl IntoIterator<Item = OsString>, shutdown: Shutd
             1
         }
     }
+}
+
+/// The way to the same server with no credentials, for clients that bring their own.
+fn bare(flags: &Flags) -> Result<Option<Arc<dyn Transport>>, Error> {
+    if !flags.use_service_account_credentials {
+        return Ok(None);
+    }
+    if let Some(path) = &flags.kubeconfig {
+        let transport = Kubeconfig::load(path)?.bare_transport(flags.master.as_deref())?;
+        return Ok(Some(Arc::new(transport)));
+    }
+    let Some(master) = &flags.master else {
+        let message = "needs --kubeconfig or --master".to_owned();
+        return Err(Error::Value { flag: "use-service-account-credentials", message });
+    };
+    Ok(Some(Arc::new(HttpTransport::new(master, &TlsIdentity::default(), None)?)))
 }
 
 /// The client: from the kubeconfig, else the in-cluster files, else `--master` alone.
@@ -64,12 +87,24 @@ fn connect(flags: &Flags) -> Result<Client, Error> {
     Ok(Client::new(Arc::new(transport), USER_AGENT))
 }
 
-async fn serve(flags: &Flags, options: Options, client: Client, shutdown: Shutdown) -> u8 {
+async fn serve(
+    flags: &Flags,
+    options: Options,
+    client: Client,
+    bare: Option<Arc<dyn Transport>>,
+    shutdown: Shutdown,
+) -> u8 {
     let work = {
         let client = client.clone();
         move |term: Shutdown| async move {
             let factory = Factory::new(client.clone());
-            let client_for = |account: &str| client.with_user_agent(&format!("{USER_AGENT}/{account}"));
+            let client_for = |account: &str| {
+                let user_agent = format!("{USER_AGENT}/{account}");
+                match &bare {
+                    Some(bare) => crate::accounts::client(&client, bare.clone(), account, &user_agent),
+                    None => client.with_user_agent(&user_agent),
+                }
+            };
             // What waits for its caches does not look at the stop.
             term.clone().run(run(options, factory, client_for, term)).await;
         }

@@ -1,6 +1,7 @@
 //! The command line of `kube-controller-manager`: upstream's flags, as far as they have a meaning here. Any other is
 //! an error.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -141,6 +142,87 @@ pub struct Flags {
     /// Ephemeral volumes that are worked on at the same time.
     #[arg(long, default_value_t = 5)]
     pub concurrent_ephemeralvolume_syncs: usize,
+    /// Autoscalers that are worked on at the same time.
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_horizontal_pod_autoscaler_syncs: usize,
+    /// How often each autoscaler is looked at.
+    #[arg(long, value_parser = duration, default_value = "15s")]
+    pub horizontal_pod_autoscaler_sync_period: Duration,
+    /// For how long a recommendation holds a target up.
+    #[arg(long, value_parser = duration, default_value = "5m")]
+    pub horizontal_pod_autoscaler_downscale_stabilization: Duration,
+    /// How far from its target a metric may be before anything is done.
+    #[arg(long, default_value_t = 0.1)]
+    pub horizontal_pod_autoscaler_tolerance: f64,
+    /// For how long after its start a pod's CPU readings are doubted.
+    #[arg(long, value_parser = duration, default_value = "5m")]
+    pub horizontal_pod_autoscaler_cpu_initialization_period: Duration,
+    /// For how long after its start a pod counts as never having been ready.
+    #[arg(long, value_parser = duration, default_value = "30s")]
+    pub horizontal_pod_autoscaler_initial_readiness_delay: Duration,
+    /// How long a legacy service account token must be unused before it is cleaned up.
+    #[arg(long, value_parser = duration, default_value = "8760h")]
+    pub legacy_service_account_token_clean_up_period: Duration,
+    /// The port for health checks and metrics over TLS; 0 for none.
+    #[arg(long, default_value_t = 10_257)]
+    pub secure_port: u16,
+    /// The address of the secure port.
+    #[arg(long, default_value = "0.0.0.0")]
+    pub bind_address: IpAddr,
+    /// File with the certificate of the secure port; without it one is made at each start.
+    #[arg(long, requires = "tls_private_key_file")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// File with its private key.
+    #[arg(long, requires = "tls_cert_file")]
+    pub tls_private_key_file: Option<PathBuf>,
+    /// Paths that anybody may ask for on the secure port.
+    #[arg(long, value_delimiter = ',', default_value = "/healthz,/readyz,/livez")]
+    pub authorization_always_allow_paths: Vec<String>,
+    /// Accepted for upstream's sake: callers of the secure port are judged with --kubeconfig's identity.
+    #[arg(long)]
+    pub authentication_kubeconfig: Option<PathBuf>,
+    /// Accepted for upstream's sake: callers of the secure port are judged with --kubeconfig's identity.
+    #[arg(long)]
+    pub authorization_kubeconfig: Option<PathBuf>,
+    /// The name of the cluster; nothing here depends on it.
+    #[arg(long, default_value = "kubernetes")]
+    pub cluster_name: String,
+    /// The range of Services, which node ranges must keep clear of.
+    #[arg(long)]
+    pub service_cluster_ip_range: Option<String>,
+    /// Requests per second; accepted for upstream's sake, the API server's own fairness limits us.
+    #[arg(long, default_value_t = 20.0)]
+    pub kube_api_qps: f32,
+    /// Requests at once; accepted for upstream's sake, the API server's own fairness limits us.
+    #[arg(long, default_value_t = 30)]
+    pub kube_api_burst: i32,
+    /// Resource claims that are worked on at the same time.
+    #[arg(long, default_value_t = 50)]
+    pub concurrent_resourceclaim_syncs: usize,
+    /// Services that are mirrored at the same time.
+    #[arg(long, default_value_t = 5)]
+    pub mirroring_concurrent_service_endpoint_syncs: usize,
+    /// Policies whose status is worked on at the same time.
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_validating_admission_policy_status_syncs: usize,
+    /// Devices' taints that are worked on at the same time.
+    #[arg(long, default_value_t = 8)]
+    pub concurrent_device_taint_eviction_syncs: usize,
+    /// Feature gates, `Name=true|false`; those without a controller here are checked and have no effect.
+    #[arg(long, value_delimiter = ',')]
+    pub feature_gates: Vec<String>,
+    /// Run the garbage collector.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "true", action = ArgAction::Set)]
+    pub enable_garbage_collector: bool,
+    /// Accepted for upstream's sake: callers of the secure port show bearer tokens, not certificates.
+    #[arg(long)]
+    pub client_ca_file: Option<PathBuf>,
+    /// Accepted for upstream's sake: callers of the secure port show bearer tokens, not certificates.
+    #[arg(long)]
+    pub requestheader_client_ca_file: Option<PathBuf>,
+    /// Hand controllers over to another manager while it is upgraded; must be off.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", action = ArgAction::Set)]
+    pub enable_leader_migration: bool,
     /// Log format: text or json.
     #[arg(long, default_value = "text", value_parser = ["text", "json"])]
     pub logging_format: String,
@@ -211,6 +293,18 @@ impl Flags {
     /// # Errors
     /// A file cannot be read, or values contradict one another.
     pub fn options(&self) -> Result<Options, Error> {
+        if self.enable_leader_migration {
+            let message = "there is no cloud controller manager that controllers could be handed over to".to_owned();
+            return Err(Error::Value { flag: "enable-leader-migration", message });
+        }
+        let gates = features::Gates::parse(self.feature_gates.iter().map(String::as_str))
+            .map_err(|error| Error::Value { flag: "feature-gates", message: error.to_string() })?;
+        let mut controllers = self.controllers.clone();
+        if !self.enable_garbage_collector {
+            controllers.push("-garbage-collector-controller".to_owned());
+        }
+        crate::frame::check_names(&self.controllers)
+            .map_err(|message| Error::Value { flag: "controllers", message })?;
         let key = read("service-account-private-key-file", self.service_account_private_key_file.as_ref())?;
         let signer = match (&self.cluster_signing_cert_file, &self.cluster_signing_key_file) {
             (None, None) => None,
@@ -228,15 +322,10 @@ impl Flags {
             let message = "must be set when --allocate-node-cidrs is".to_owned();
             return Err(Error::Value { flag: "cluster-cidr", message });
         }
-        if self.use_service_account_credentials {
-            let message =
-                "not supported yet when running alone: all controllers use the kubeconfig's identity".to_owned();
-            return Err(Error::Value { flag: "use-service-account-credentials", message });
-        }
         let mask4 = self.node_cidr_mask_size_ipv4.or(self.node_cidr_mask_size).unwrap_or(24);
         let mask6 = self.node_cidr_mask_size_ipv6.or(self.node_cidr_mask_size).unwrap_or(64);
         Ok(Options {
-            controllers: self.controllers.clone(),
+            controllers,
             root_ca_pem: read("root-ca-file", self.root_ca_file.as_ref())?,
             cluster_cidrs: if self.allocate_node_cidrs { self.cluster_cidr.clone() } else { Vec::new() },
             node_cidr_mask: (mask4, mask6),
@@ -255,6 +344,17 @@ impl Flags {
                 threshold: self.unhealthy_zone_threshold,
                 large: self.large_cluster_size_threshold,
             },
+            autoscaler: crate::frame::AutoscalerOptions {
+                sync_period: self.horizontal_pod_autoscaler_sync_period,
+                downscale_stabilization: self.horizontal_pod_autoscaler_downscale_stabilization,
+                tolerance: self.horizontal_pod_autoscaler_tolerance,
+                cpu_initialization: self.horizontal_pod_autoscaler_cpu_initialization_period,
+                initial_readiness: self.horizontal_pod_autoscaler_initial_readiness_delay,
+                scale_to_zero: gates.enabled("HPAScaleToZero"),
+            },
+            legacy_token_cleanup: self.legacy_service_account_token_clean_up_period,
+            local_path: None,
+            health: crate::frame::Health::default(),
         })
     }
 
@@ -274,6 +374,11 @@ impl Flags {
             ("resourcequota-controller", self.concurrent_resource_quota_syncs),
             ("serviceaccount-token-controller", self.concurrent_serviceaccount_token_syncs),
             ("ttl-after-finished-controller", self.concurrent_ttl_after_finished_syncs),
+            ("horizontal-pod-autoscaler-controller", self.concurrent_horizontal_pod_autoscaler_syncs),
+            ("device-taint-eviction-controller", self.concurrent_device_taint_eviction_syncs),
+            ("resourceclaim-controller", self.concurrent_resourceclaim_syncs),
+            ("endpointslice-mirroring-controller", self.mirroring_concurrent_service_endpoint_syncs),
+            ("validatingadmissionpolicy-status-controller", self.concurrent_validating_admission_policy_status_syncs),
             ("ephemeral-volume-controller", self.concurrent_ephemeralvolume_syncs),
         ]
     }

@@ -1,5 +1,6 @@
 //! What every controller is given, and what runs them all.
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +8,10 @@ use std::time::Duration;
 use client::Client;
 use futures::FutureExt;
 use informer::{Factory, Recorder};
+use parking_lot::Mutex;
 use rt::{Backoff, Shutdown};
 
-use crate::table::{CONTROLLERS, Entry};
+use crate::table::{ABSENT, ALIASES, CONTROLLERS, Entry};
 
 /// What concerns the cluster as a whole.
 #[derive(Debug, Clone)]
@@ -42,6 +44,71 @@ pub struct Options {
     pub terminated_pod_threshold: Option<usize>,
     /// How fast nodes are emptied.
     pub eviction: EvictionRates,
+    /// What horizontal pod autoscalers go by.
+    pub autoscaler: AutoscalerOptions,
+    /// How long a legacy token must be unused before it is marked, and marked before it goes.
+    pub legacy_token_cleanup: Duration,
+    /// Where the built-in provisioner makes volumes; none without it.
+    pub local_path: Option<LocalPath>,
+    /// Told which controllers run.
+    pub health: Health,
+}
+
+/// Which controllers run. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Health(Arc<Mutex<BTreeMap<&'static str, bool>>>);
+
+impl Health {
+    /// Notes whether a controller runs.
+    pub(crate) fn set(&self, name: &'static str, running: bool) {
+        self.0.lock().insert(name, running);
+    }
+
+    /// All controllers that were asked for, and whether each runs.
+    pub fn all(&self) -> Vec<(&'static str, bool)> {
+        self.0.lock().iter().map(|(name, running)| (*name, *running)).collect()
+    }
+}
+
+/// What the built-in volume provisioner goes by.
+#[derive(Debug, Clone)]
+pub struct LocalPath {
+    /// Directory of a node's volumes; `{node}` stands for the node's name.
+    pub directory: String,
+    /// Image whose program can make and remove directories (`corten volume-helper`).
+    pub image: String,
+    /// Name of the storage class that is made, as the default.
+    pub class: String,
+}
+
+/// What horizontal pod autoscalers go by (upstream's `--horizontal-pod-autoscaler-*`).
+#[derive(Debug, Clone)]
+pub struct AutoscalerOptions {
+    /// How often each is looked at.
+    pub sync_period: Duration,
+    /// For how long a recommendation holds a target up.
+    pub downscale_stabilization: Duration,
+    /// How far from its target a metric may be before anything is done.
+    pub tolerance: f64,
+    /// For how long after its start a pod's CPU readings are doubted.
+    pub cpu_initialization: Duration,
+    /// For how long after its start a pod counts as never having been ready.
+    pub initial_readiness: Duration,
+    /// Feature gate `HPAScaleToZero`.
+    pub scale_to_zero: bool,
+}
+
+impl Default for AutoscalerOptions {
+    fn default() -> Self {
+        Self {
+            sync_period: Duration::from_secs(15),
+            downscale_stabilization: Duration::from_secs(300),
+            tolerance: 0.1,
+            cpu_initialization: Duration::from_secs(300),
+            initial_readiness: Duration::from_secs(30),
+            scale_to_zero: false,
+        }
+    }
 }
 
 /// How many nodes per second get the taints that empty them.
@@ -80,6 +147,10 @@ impl Default for Options {
             node_monitor_period: Duration::from_secs(5),
             terminated_pod_threshold: Some(12_500),
             eviction: EvictionRates::default(),
+            autoscaler: AutoscalerOptions::default(),
+            legacy_token_cleanup: Duration::from_secs(365 * 24 * 3600),
+            local_path: None,
+            health: Health::default(),
         }
     }
 }
@@ -99,13 +170,32 @@ pub struct Context {
     pub shutdown: Shutdown,
 }
 
+/// A controller's name for an old one.
+fn canonical(name: &str) -> &str {
+    ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name)
+}
+
+/// Checks names as `--controllers` gives them.
+///
+/// # Errors
+/// The first name that nobody knows, in upstream's words.
+pub fn check_names(list: &[String]) -> Result<(), String> {
+    for item in list.iter().filter(|item| *item != "*") {
+        let name = canonical(item.strip_prefix('-').unwrap_or(item));
+        if !CONTROLLERS.iter().any(|entry| entry.name == name) && !ABSENT.contains(&name) {
+            return Err(format!("{name:?} is not in the list of known controllers"));
+        }
+    }
+    Ok(())
+}
+
 /// Whether a controller is asked for.
 fn wanted(entry: &Entry, list: &[String]) -> bool {
     let (mut star, mut answer) = (false, None);
     for item in list {
         match item.strip_prefix('-') {
-            Some(name) if name == entry.name => answer = Some(false),
-            None if item == entry.name => answer = Some(true),
+            Some(name) if canonical(name) == entry.name => answer = Some(false),
+            None if canonical(item) == entry.name => answer = Some(true),
             None if item == "*" => star = true,
             _ => {}
         }
@@ -142,18 +232,37 @@ pub async fn run(options: Options, factory: Factory, client_for: impl Fn(&str) -
     }
 }
 
+/// A controller that ran so long has earned a quick start.
+const STEADY: Duration = Duration::from_secs(300);
+
+/// Upstream's metric of running controllers.
+fn running(name: &str, count: i64) {
+    let help = "Track the number of controllers of each name that are currently running";
+    let gauge = telemetry::metrics::gauge_vec("running_managed_controllers", help, &["manager", "name"]);
+    gauge.with(&["kube-controller-manager", name]).set(count);
+}
+
 async fn supervise(entry: &'static Entry, context: Context) {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60)).with_jitter(0.2);
     while !context.shutdown.is_cancelled() {
         let mut attempt = context.clone();
         attempt.shutdown = context.shutdown.child();
         let stop = attempt.shutdown.clone();
+        let health = context.options.health.clone();
+        health.set(entry.name, true);
+        running(entry.name, 1);
+        let began = rt::time::Instant::now();
         if AssertUnwindSafe((entry.start)(attempt)).catch_unwind().await.is_err() {
             tracing::error!(controller = entry.name, "controller panicked");
         }
         stop.cancel();
+        running(entry.name, 0);
         if context.shutdown.is_cancelled() {
             return;
+        }
+        health.set(entry.name, false);
+        if began.elapsed() > STEADY {
+            backoff.reset();
         }
         tracing::warn!(controller = entry.name, "controller ended, starting it again");
         context.shutdown.run(rt::time::sleep(backoff.next_delay())).await;

@@ -4,6 +4,7 @@
 //! shared caches and a client under its own service account; it computes a plan from the caches (pure, table-tested)
 //! and acts through the API with preconditions. Nothing polls and nothing resyncs.
 
+mod accounts;
 mod cluster;
 mod command;
 mod discovery;
@@ -12,10 +13,11 @@ mod frame;
 mod network;
 mod owner;
 mod pods;
+mod serve;
 mod storage;
 mod table;
 mod workload;
 
 pub use command::main;
-pub use frame::{Context, EvictionRates, Options, run};
+pub use frame::{AutoscalerOptions, Context, EvictionRates, Health, LocalPath, Options, check_names, run};
 pub use table::{CONTROLLERS, Entry};

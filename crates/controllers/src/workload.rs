@@ -5,6 +5,7 @@ pub(crate) mod daemonset;
 pub(crate) mod deployment;
 pub(crate) mod disruption;
 pub(crate) mod history;
+pub(crate) mod horizontal;
 pub(crate) mod job;
 pub(crate) mod pod_control;
 pub(crate) mod replicas;

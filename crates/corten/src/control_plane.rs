@@ -51,6 +51,7 @@ pub(crate) async fn run(arguments: Vec<OsString>, shutdown: Shutdown) -> anyhow:
     let manager = UserInfo::new(users::CONTROLLER_MANAGER, &[]);
     let factory = Factory::new(in_process::client(&server, manager, "kube-controller-manager"));
     factory.set_transform(component_helpers::trim::pod);
+    server.serve_group(Arc::new(crate::in_process::ResourceMetrics::new(&server, &shutdown)));
     let agents = [
         rt::spawn(
             "controllers",
@@ -116,7 +117,21 @@ async fn serve(spec: &ControlPlaneSpec, store: Arc<Embedded>, shutdown: &Shutdow
 }
 
 async fn run_controllers(spec: ControlPlaneSpec, server: Handle, pki: Pki, factory: Factory, shutdown: Shutdown) {
+    let layout = Layout::new(&spec.name, spec.data.clone());
+    let extras = [
+        "*",
+        "bootstrap-signer-controller",
+        "token-cleaner-controller",
+        "local-path-provisioner-controller",
+        "node-ip-load-balancer-controller",
+    ];
     let options = controllers::Options {
+        controllers: extras.iter().map(|name| (*name).to_owned()).collect(),
+        local_path: Some(controllers::LocalPath {
+            directory: layout.node("{node}").join("volumes").display().to_string(),
+            image: format!("corten.local/corten:{}", env!("CARGO_PKG_VERSION")),
+            class: "local-path".to_owned(),
+        }),
         root_ca_pem: Some(pki.ca_pem()),
         service_account_key_pem: Some(pki.service_account.to_pem()),
         signer_pem: Some((pki.ca.cert_pem(), pki.ca.key_pem())),
@@ -142,6 +157,9 @@ async fn host_routes(spec: ControlPlaneSpec, server: Handle, shutdown: Shutdown)
     let client = in_process::client(&server, UserInfo::new(users::API_SERVER, &[auth_api::groups::MASTERS]), "corten");
     if let Err(error) = dns::ensure_objects(&client, spec.addresses.dns_service()).await {
         tracing::warn!(error = error.chain(), "cannot make what cluster DNS needs");
+    }
+    if let Err(error) = metrics_api::ensure_objects(&client).await {
+        tracing::warn!(error = error.chain(), "cannot make the role of those who read metrics");
     }
     let factory = Factory::new(client);
     let follow = local::follow_routes(

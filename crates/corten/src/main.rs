@@ -40,7 +40,7 @@ fn main() -> ExitCode {
 /// Whether a word names a component or an inner process.
 fn is_name(word: &str) -> bool {
     COMPONENTS.contains(&word)
-        || matches!(word, "corten-supervisor" | "node-holder" | "node-agent" | "control-plane" | "demo" | "pause")
+        || matches!(word, "corten-supervisor" | "node-holder" | "node-agent" | "control-plane" | "demo" | "pause" | "volume-helper")
         || cni::plugins::PLUGINS.iter().any(|plugin| plugin.name() == word)
 }
 
@@ -64,6 +64,7 @@ fn dispatch(name: &str, arguments: Vec<OsString>) -> ExitCode {
             shutdown.cancelled().await;
             0
         }),
+        "volume-helper" => exit(i32::from(cli::volume::main(arguments))),
         "demo" => component(1, |shutdown| cli::tiny::main(arguments, shutdown)),
         "control-plane" => {
             telemetry::logs::init(telemetry::logs::Format::Text, 2);

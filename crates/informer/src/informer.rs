@@ -1,6 +1,7 @@
 //! One kind, listed and watched into a cache.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use api::Kind;
@@ -32,6 +33,8 @@ struct Shared<T> {
     scope: Scope,
     /// Changes objects before they are kept.
     transform: Option<fn(&mut T)>,
+    /// How many objects could not be decoded.
+    undecodable: AtomicU64,
 }
 
 /// A shared cache of one kind and its handlers. Clones share it.
@@ -53,6 +56,7 @@ impl<T: Kind> Informer<T> {
             synced: watch::Sender::new(false),
             scope,
             transform,
+            undecodable: AtomicU64::new(0),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -75,6 +79,11 @@ impl<T: Kind> Informer<T> {
             handler(&Delta::Added(object));
         }
         handlers.push(Box::new(handler));
+    }
+
+    /// How many objects could not be decoded and were left out.
+    pub fn undecodable(&self) -> u64 {
+        self.shared.undecodable.load(Ordering::Relaxed)
     }
 
     /// Whether the first list is in the cache and the handlers have seen it.
@@ -123,7 +132,8 @@ impl<T: Kind> Informer<T> {
             resource_version: from.to_owned(),
             ..ListParams::default()
         };
-        let list = client.list::<T>(&scope.namespace, &params).await?;
+        let (list, unreadable) = client.list_readable::<T>(&scope.namespace, &params).await?;
+        unreadable.iter().for_each(|error| self.skip(error));
         self.replace(list.items);
         self.shared.synced.send_replace(true);
         Ok(list.resource_version)
@@ -157,7 +167,18 @@ impl<T: Kind> Informer<T> {
             ..WatchParams::default()
         };
         let mut stream = client.watch::<T>(&scope.namespace, &params).await?;
-        while let Some(event) = stream.next().await? {
+        loop {
+            let event = match stream.next().await {
+                // The stream goes on behind an object that cannot be read.
+                Err(error @ Error::Decode(_)) => {
+                    self.skip(&error);
+                    continue;
+                }
+                other => match other? {
+                    Some(event) => event,
+                    None => return Ok(()),
+                },
+            };
             backoff.reset();
             match event {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
@@ -171,7 +192,15 @@ impl<T: Kind> Informer<T> {
                 WatchEvent::Bookmark { resource_version, .. } => *version = resource_version,
             }
         }
-        Ok(())
+    }
+
+    /// One object that cannot be decoded must not stop all others.
+    fn skip(&self, error: &Error) {
+        if self.shared.undecodable.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::error!(kind = T::KIND, error = error.chain(), "an object cannot be decoded and is left out");
+        } else {
+            tracing::debug!(kind = T::KIND, error = error.chain(), "another object cannot be decoded");
+        }
     }
 
     fn report(&self, what: &'static str, error: &Error) {

@@ -6,18 +6,52 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::hash::Hash;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rt::sync::Notify;
 use rt::time::Instant;
 use rt::{HashMap, HashSet};
+use telemetry::metrics::{Counter, Gauge, Histogram, counter_vec, gauge_vec, histogram_vec};
 
 const BASE_DELAY: Duration = Duration::from_millis(5);
 const MAX_DELAY: Duration = Duration::from_secs(1000);
 
+/// Upstream's metrics of a work queue.
+struct Measures {
+    adds: Arc<Counter>,
+    depth: Arc<Gauge>,
+    retries: Arc<Counter>,
+    waited: Arc<Histogram>,
+    worked: Arc<Histogram>,
+}
+
+impl Measures {
+    fn new(name: &str) -> Self {
+        // From ten nanoseconds to ten seconds, as upstream's.
+        const BOUNDS: [f64; 10] = [1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0];
+        let name = name.replace([' ', '-'], "_");
+        let counter = |metric: &str, help: &str| counter_vec(metric, help, &["name"]).with(&[&name]);
+        let histogram = |metric: &str, help: &str| histogram_vec(metric, help, &["name"], &BOUNDS).with(&[&name]);
+        Self {
+            adds: counter("workqueue_adds_total", "Total number of adds handled by workqueue"),
+            depth: gauge_vec("workqueue_depth", "Current depth of workqueue", &["name"]).with(&[&name]),
+            retries: counter("workqueue_retries_total", "Total number of retries handled by workqueue"),
+            waited: histogram(
+                "workqueue_queue_duration_seconds",
+                "How long in seconds an item stays in workqueue before being requested.",
+            ),
+            worked: histogram(
+                "workqueue_work_duration_seconds",
+                "How long in seconds processing an item from workqueue takes.",
+            ),
+        }
+    }
+}
+
 struct State<K> {
-    ready: VecDeque<K>,
+    ready: VecDeque<(K, Instant)>,
     dirty: HashSet<K>,
     working: HashSet<K>,
     delayed: BinaryHeap<Reverse<(Instant, u64, K)>>,
@@ -32,6 +66,7 @@ struct State<K> {
 pub struct Queue<K> {
     state: Mutex<State<K>>,
     wake: Notify,
+    measures: OnceLock<Measures>,
 }
 
 impl<K: Clone + Eq + Hash + Ord + Send> Default for Queue<K> {
@@ -53,14 +88,36 @@ impl<K: Clone + Eq + Hash + Ord + Send> Queue<K> {
             failures: HashMap::default(),
             closed: false,
         };
-        Self { state: Mutex::new(state), wake: Notify::new() }
+        Self { state: Mutex::new(state), wake: Notify::new(), measures: OnceLock::new() }
+    }
+
+    /// Counts what happens from now on, under a name; the first name stays.
+    pub fn measure(&self, name: &str) {
+        self.measures.get_or_init(|| Measures::new(name));
+    }
+
+    /// Notes how long a key was worked on.
+    pub fn worked(&self, took: Duration) {
+        if let Some(measures) = self.measures.get() {
+            measures.worked.observe(took.as_secs_f64());
+        }
+    }
+
+    fn told(&self, depth: usize, added: bool) {
+        if let Some(measures) = self.measures.get() {
+            measures.depth.set(i64::try_from(depth).unwrap_or(i64::MAX));
+            measures.adds.add(u64::from(added));
+        }
     }
 
     /// Adds a key.
     pub fn add(&self, key: K) {
         let mut state = self.state.lock();
-        if state.add(key) {
-            drop(state);
+        let woken = state.add(key);
+        let depth = state.ready.len();
+        drop(state);
+        self.told(depth, true);
+        if woken {
             self.wake.notify_one();
         }
     }
@@ -91,6 +148,9 @@ impl<K: Clone + Eq + Hash + Ord + Send> Queue<K> {
             *failures += 1;
             *failures
         };
+        if let Some(measures) = self.measures.get() {
+            measures.retries.add(1);
+        }
         let factor = 1u32.checked_shl((failures - 1).min(24)).unwrap_or(u32::MAX);
         self.add_after(key, BASE_DELAY.saturating_mul(factor).min(MAX_DELAY));
     }
@@ -123,7 +183,11 @@ impl<K: Clone + Eq + Hash + Ord + Send> Queue<K> {
             let next = {
                 let mut state = self.state.lock();
                 state.ripen(Instant::now());
-                if let Some(key) = state.ready.pop_front() {
+                if let Some((key, since)) = state.ready.pop_front() {
+                    if let Some(measures) = self.measures.get() {
+                        measures.waited.observe(since.elapsed().as_secs_f64());
+                    }
+                    self.told(state.ready.len(), false);
                     state.dirty.remove(&key);
                     state.working.insert(key.clone());
                     let more = !state.ready.is_empty() || !state.delayed.is_empty();
@@ -156,7 +220,7 @@ impl<K: Clone + Eq + Hash + Ord + Send> Queue<K> {
         let mut state = self.state.lock();
         state.working.remove(key);
         if state.dirty.contains(key) {
-            state.ready.push_back(key.clone());
+            state.ready.push_back((key.clone(), Instant::now()));
             drop(state);
             self.wake.notify_one();
         }
@@ -175,7 +239,7 @@ impl<K: Clone + Eq + Hash + Ord> State<K> {
         if self.closed || !self.dirty.insert(key.clone()) || self.working.contains(&key) {
             return false;
         }
-        self.ready.push_back(key);
+        self.ready.push_back((key, Instant::now()));
         true
     }
 

@@ -1,10 +1,13 @@
 //! Events about objects.
 //!
-//! Repeated events become one with a count, as upstream's correlator makes them; a spammed object is limited
-//! to a burst of 25 events and one more every five minutes. Recording never fails and never waits: a full
-//! queue drops the event and says so once in the log.
+//! As upstream's correlator: a spammed object is limited to a burst of 25 events and one more every five minutes,
+//! repeated events become one with a count, and more than ten that differ only in their message become one
+//! "combined" event. Recording never fails and never waits: a full queue drops events and says so once.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use api::Kind;
 use api::k8s::core::v1::{Event, EventSource, ObjectReference};
@@ -12,13 +15,17 @@ use api::metav1::{ObjectMeta, Time};
 use client::{Client, PatchKind};
 use rt::sync::mpsc;
 use rt::time::Instant;
-use rt::{HashMap, Shutdown};
+use rt::{HashMap, HashSet, Shutdown};
 use serde_json::json;
 
 const QUEUE: usize = 1000;
 const REMEMBERED: usize = 4096;
 const BURST: f64 = 25.0;
 const REFILL_PER_SECOND: f64 = 1.0 / 300.0;
+/// From so many different messages on, events of one reason are combined.
+const SIMILAR: usize = 10;
+/// For how long messages count as near one another.
+const SIMILAR_FOR: Duration = Duration::from_secs(600);
 
 /// Whether the event is news or trouble.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,6 +47,8 @@ struct Record {
 #[derive(Clone)]
 pub struct Recorder {
     send: mpsc::Sender<Record>,
+    /// Events dropped since the queue was last found empty.
+    dropped: Arc<AtomicU64>,
 }
 
 /// The reference that events about an object carry.
@@ -60,10 +69,18 @@ impl Recorder {
     pub fn start(client: Client, component: &str, host: Option<&str>, shutdown: Shutdown) -> Self {
         let (send, receive) = mpsc::channel(QUEUE);
         let source = EventSource { component: Some(component.to_owned()), host: host.map(str::to_owned) };
-        let writer =
-            Writer { client, source, known: HashMap::default(), order: VecDeque::new(), buckets: HashMap::default() };
+        let dropped = Arc::new(AtomicU64::new(0));
+        let writer = Writer {
+            client,
+            source,
+            known: HashMap::default(),
+            order: VecDeque::new(),
+            buckets: HashMap::default(),
+            similar: HashMap::default(),
+            dropped: dropped.clone(),
+        };
         rt::spawn("event recorder", async move { shutdown.run(writer.run(receive)).await });
-        Self { send }
+        Self { send, dropped }
     }
 
     /// Records an event about a typed object.
@@ -74,8 +91,8 @@ impl Recorder {
     /// Records an event about a reference, such as one container of a pod.
     pub fn event_for(&self, object: ObjectReference, kind: EventType, reason: &str, message: impl Into<String>) {
         let record = Record { object, kind, reason: reason.to_owned(), message: message.into() };
-        if self.send.try_send(record).is_err() {
-            tracing::warn!(reason, "event dropped: the recorder's queue is full or closed");
+        if self.send.try_send(record).is_err() && self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!(reason, "events are dropped: the recorder's queue is full or closed");
         }
     }
 }
@@ -86,6 +103,12 @@ struct Known {
     namespace: String,
     name: String,
     count: i32,
+}
+
+/// Events that differ only in their message.
+struct Similar {
+    messages: HashSet<String>,
+    at: Instant,
 }
 
 struct Bucket {
@@ -99,13 +122,40 @@ struct Writer {
     known: HashMap<Identity, Known>,
     order: VecDeque<Identity>,
     buckets: HashMap<String, Bucket>,
+    similar: HashMap<Identity, Similar>,
+    dropped: Arc<AtomicU64>,
 }
 
 impl Writer {
     async fn run(mut self, mut receive: mpsc::Receiver<Record>) {
         while let Some(record) = receive.recv().await {
             self.write(record).await;
+            if receive.is_empty() {
+                let dropped = self.dropped.swap(0, Ordering::Relaxed);
+                if dropped > 0 {
+                    tracing::warn!(dropped, "events were dropped while the recorder's queue was full");
+                }
+            }
         }
+    }
+
+    /// Whether the event is one too many of its like, and is to be combined with them.
+    fn combined(&mut self, like: &Identity, message: &str) -> bool {
+        if self.similar.len() > REMEMBERED {
+            self.similar.clear();
+        }
+        let now = Instant::now();
+        let fresh = || Similar { messages: HashSet::default(), at: now };
+        let similar = self.similar.entry(like.clone()).or_insert_with(fresh);
+        if now.duration_since(similar.at) > SIMILAR_FOR {
+            similar.messages.clear();
+        }
+        similar.at = now;
+        if similar.messages.len() + 1 >= SIMILAR && !similar.messages.contains(message) {
+            return true;
+        }
+        similar.messages.insert(message.to_owned());
+        false
     }
 
     fn admitted(&mut self, object: &ObjectReference) -> bool {
@@ -125,24 +175,31 @@ impl Writer {
         true
     }
 
-    async fn write(&mut self, record: Record) {
+    async fn write(&mut self, mut record: Record) {
         if !self.admitted(&record.object) {
             return;
         }
         let object = &record.object;
         let text = |field: &Option<String>| field.clone().unwrap_or_default();
-        let identity: Identity = (
+        let mut identity: Identity = (
             format!("{}/{}", text(&object.namespace), text(&object.name)),
             text(&object.uid),
             text(&object.field_path),
             record.kind,
             record.reason.clone(),
-            record.message.clone(),
+            String::new(),
         );
+        let combined = self.combined(&identity, &record.message);
+        if combined {
+            record.message = format!("(combined from similar events): {}", record.message);
+        } else {
+            identity.5.clone_from(&record.message);
+        }
+        let message = combined.then_some(record.message.as_str());
         let written = match self.known.get_mut(&identity) {
             Some(known) => {
                 known.count += 1;
-                repeat(&self.client, known).await
+                repeat(&self.client, known, message).await
             }
             None => false,
         };
@@ -193,8 +250,11 @@ impl Writer {
 }
 
 /// Counts an event up; `false` when it is gone and must be made anew.
-async fn repeat(client: &Client, known: &Known) -> bool {
-    let patch = json!({"count": known.count, "lastTimestamp": Time(rt::time::now())});
+async fn repeat(client: &Client, known: &Known, message: Option<&str>) -> bool {
+    let mut patch = json!({"count": known.count, "lastTimestamp": Time(rt::time::now())});
+    if let Some(message) = message {
+        patch["message"] = message.into();
+    }
     let done = client.patch::<Event>(&known.namespace, &known.name, &PatchKind::Merge, &patch).await;
     !matches!(done, Err(error) if error.is_not_found())
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use rt::Shutdown;
+use rt::time::Instant;
 
 use crate::queue::Queue;
 
@@ -25,11 +26,13 @@ pub async fn run_workers<K, E, F, R>(
     R: Fn(K) -> F + Send + Sync + 'static,
 {
     let reconcile = Arc::new(reconcile);
+    queue.measure(name);
     let tasks: Vec<_> = (0..workers.max(1))
         .map(|_| {
             let (queue, reconcile) = (queue.clone(), reconcile.clone());
             rt::spawn(name, async move {
                 while let Some(key) = queue.get().await {
+                    let began = Instant::now();
                     match AssertUnwindSafe(reconcile(key.clone())).catch_unwind().await {
                         Ok(Ok(())) => queue.forget(&key),
                         Ok(Err(error)) if queue.failures(&key) == 0 => {
@@ -46,6 +49,7 @@ pub async fn run_workers<K, E, F, R>(
                             queue.add_rate_limited(key.clone());
                         }
                     }
+                    queue.worked(began.elapsed());
                     queue.done(&key);
                 }
             })

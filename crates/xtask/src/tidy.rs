@@ -14,7 +14,7 @@ const ROWS: &[&[&str]] = &[
     &["registry", "client", "rules", "component-helpers"],
     &["informer", "encryption"],
     &["kinds", "authn", "authz", "scheduler", "volumes", "proxy", "netpol", "dns", "overlay", "bgp", "local"],
-    &["admission", "controllers", "kubelet", "etcd-server", "cri-server", "cli"],
+    &["admission", "controllers", "kubelet", "metrics-api", "etcd-server", "cri-server", "cli"],
     &["apiserver"],
     &["corten"],
 ];

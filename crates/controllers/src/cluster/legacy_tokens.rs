@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use api::Kind;
 use api::k8s::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
-use client::{DeleteOptions, PatchKind};
+use client::{DeleteOptions, ListParams, PatchKind};
 use informer::{Informer, Scope};
 use rt::time::Timestamp;
 use serde_json::json;
@@ -101,26 +101,19 @@ pub(crate) async fn run(context: Context) {
     let field_selector = format!("type={TYPE}");
     let secrets: Informer<Secret> = context.factory.scoped(Scope { field_selector, ..Scope::default() });
     let accounts = context.factory.informer::<ServiceAccount>();
-    let pods = context.factory.informer::<Pod>();
     secrets.synced().await;
     accounts.synced().await;
-    pods.synced().await;
     let shutdown = context.shutdown.clone();
     let work = async {
         loop {
-            look(&context, &secrets, &accounts, &pods).await;
+            look(&context, &secrets, &accounts).await;
             rt::time::sleep(PERIOD).await;
         }
     };
     shutdown.run(work).await;
 }
 
-async fn look(
-    context: &Context,
-    secrets: &Informer<Secret>,
-    accounts: &Informer<ServiceAccount>,
-    pods: &Informer<Pod>,
-) {
+async fn look(context: &Context, secrets: &Informer<Secret>, accounts: &Informer<ServiceAccount>) {
     if secrets.cache().is_empty() {
         return;
     }
@@ -140,12 +133,18 @@ async fn look(
     for secret in secrets.cache().list() {
         let namespace = secret.namespace();
         let account = secret.annotation(ACCOUNT).and_then(|name| accounts.cache().get(namespace, name));
-        let mounted = || pods.cache().in_namespace(namespace).iter().any(|p| secrets_of(p).contains(secret.name()));
-        let todo = match decide(&secret, account.as_deref(), false, border) {
-            Todo::Keep => Todo::Keep,
-            _ if mounted() => Todo::Keep,
-            other => other,
-        };
+        let mut todo = decide(&secret, account.as_deref(), false, border);
+        if todo != Todo::Keep {
+            // Cached pods are without what only kubelets read, volumes of secrets among it.
+            match context.client.list::<Pod>(namespace, &ListParams::default()).await {
+                Ok(list) if !list.items.iter().any(|pod| secrets_of(pod).contains(secret.name())) => {}
+                Ok(_) => todo = Todo::Keep,
+                Err(error) => {
+                    tracing::warn!(error = error.chain(), "cannot tell which secrets pods use");
+                    return;
+                }
+            }
+        }
         let done = match todo {
             Todo::Keep => Ok(()),
             Todo::Mark => {

@@ -58,7 +58,15 @@ impl Range {
     }
 
     fn index(&self, share: &str) -> Option<u128> {
-        (0..self.count).find(|index| self.text(*index) == share)
+        let address: IpAddr = share.split_once('/')?.0.parse().ok()?;
+        let value = match address {
+            IpAddr::V4(v4) => u128::from(u32::from(v4)),
+            IpAddr::V6(v6) => u128::from(v6),
+        };
+        let shift = self.bits - self.share;
+        let offset = value.checked_sub(self.base)?;
+        let index = if shift >= 128 { 0 } else { offset >> shift };
+        (index < self.count && self.text(index) == share).then_some(index)
     }
 
     /// Notes that a node has a share.

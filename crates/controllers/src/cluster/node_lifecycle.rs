@@ -194,8 +194,8 @@ impl Controller {
         if let Some(emptying) = emptying
             && !wanted.iter().any(|t| t.key == emptying.key && t.effect == emptying.effect)
         {
-            let all = self.nodes.cache().list();
-            match self.zones.lock().admit(node, &all, Instant::now()) {
+            let all = || self.nodes.cache().list();
+            match self.zones.lock().admit(node, all, Instant::now()) {
                 Ok(()) => wanted.push(emptying),
                 Err(wait) => self.queue.add_after(node.name().to_owned(), wait),
             }

@@ -114,11 +114,8 @@ fn make(pod: &Pod, claim: &PodResourceClaim, template: &ResourceClaimTemplate) -
 /// Runs the controller.
 pub(crate) async fn run(context: Context) {
     let factory = context.factory.clone();
-    let (pods, claims, templates) = (
-        factory.informer::<Pod>(),
-        factory.informer::<ResourceClaim>(),
-        factory.informer::<ResourceClaimTemplate>(),
-    );
+    let (pods, claims, templates) =
+        (factory.informer::<Pod>(), factory.informer::<ResourceClaim>(), factory.informer::<ResourceClaimTemplate>());
     pods.add_index(BY_CLAIM, |pod| {
         let names = asked(pod).iter().filter_map(|claim| match name_of(pod, claim) {
             Name::Given(name) | Name::Made(name) => Some(format!("{}/{name}", pod.namespace())),

@@ -48,8 +48,9 @@ pub(crate) async fn run(context: Context) {
     nodes.synced().await;
     let shutdown = context.shutdown.clone();
     run_workers("ttl", queue, 1, shutdown, move |name: String| {
-        let (context, nodes, at) = (context.clone(), nodes.clone(), at.clone());
-        async move { sync(&context, &nodes, &name, STEPS[*at.lock()].2).await }
+        let (context, nodes) = (context.clone(), nodes.clone());
+        let seconds = STEPS[*at.lock()].2;
+        async move { sync(&context, &nodes, &name, seconds).await }
     })
     .await;
 }

@@ -22,10 +22,13 @@ enum State {
 pub(super) struct Zones {
     rates: EvictionRates,
     next: HashMap<String, Instant>,
+    judged: Option<(Instant, HashMap<String, (State, usize)>)>,
 }
 
 /// How long to wait before asking again when nothing may be emptied.
 const LATER: Duration = Duration::from_secs(5);
+/// How long what was found out about all nodes is good for.
+const FRESH: Duration = Duration::from_secs(1);
 
 fn zone(node: &Node) -> String {
     let label = |name: &str| node.label(name).unwrap_or_default();
@@ -34,7 +37,7 @@ fn zone(node: &Node) -> String {
 
 impl Zones {
     pub(super) fn new(rates: EvictionRates) -> Self {
-        Self { rates, next: HashMap::default() }
+        Self { rates, next: HashMap::default(), judged: None }
     }
 
     fn state(&self, nodes: &[&Arc<Node>]) -> State {
@@ -49,22 +52,36 @@ impl Zones {
         }
     }
 
-    /// Whether a node may be emptied now; else when to ask again.
-    pub(super) fn admit(&mut self, node: &Node, all: &[Arc<Node>], now: Instant) -> Result<(), Duration> {
+    /// The state and size of each zone, not older than [`FRESH`]: it is asked once per silent node, and is about all.
+    fn judge(&mut self, all: impl FnOnce() -> Vec<Arc<Node>>, now: Instant) {
+        if self.judged.as_ref().is_some_and(|(at, _)| now.saturating_duration_since(*at) < FRESH) {
+            return;
+        }
+        let all = all();
         let mut by_zone: HashMap<String, Vec<&Arc<Node>>> = HashMap::default();
-        for node in all {
+        for node in &all {
             by_zone.entry(zone(node)).or_default().push(node);
         }
-        let states: HashMap<String, State> =
-            by_zone.iter().map(|(zone, nodes)| (zone.clone(), self.state(nodes))).collect();
-        if states.values().all(|state| *state == State::Full) {
+        let states = by_zone.iter().map(|(zone, nodes)| (zone.clone(), (self.state(nodes), nodes.len()))).collect();
+        self.judged = Some((now, states));
+    }
+
+    /// Whether a node may be emptied now; else when to ask again.
+    pub(super) fn admit(
+        &mut self,
+        node: &Node,
+        all: impl FnOnce() -> Vec<Arc<Node>>,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        self.judge(all, now);
+        let Some((_, states)) = &self.judged else { return Err(LATER) };
+        if states.values().all(|(state, _)| *state == State::Full) {
             return Err(LATER);
         }
         let zone = zone(node);
-        let size = by_zone.get(&zone).map_or(1, Vec::len);
         let rate = match states.get(&zone) {
-            Some(State::Partial) if size > self.rates.large => self.rates.unhealthy,
-            Some(State::Partial) => 0.0,
+            Some((State::Partial, size)) if *size > self.rates.large => self.rates.unhealthy,
+            Some((State::Partial, _)) => 0.0,
             _ => self.rates.healthy,
         };
         if rate <= 0.0 {
