@@ -36,6 +36,7 @@ check() {
         wanted=1
         shift
     fi
+    began=$SECONDS
     said=$(timeout 90 bash -euo pipefail -c "$script" 2>&1)
     code=$?
     why=
@@ -49,6 +50,7 @@ check() {
     done
     if [ -z "$why" ]; then
         echo "ok $name"
+        [ -z "${TIMES:-}" ] || echo "$name: $((SECONDS - began)) s" >&2
     else
         failed=1
         echo "not ok $name: $(tr -s '\n' ' ' <<<"${why#; }, in: $said" | cut -c 1-700)"
@@ -154,13 +156,13 @@ check certificates 'openssl req -new -newkey rsa:2048 -nodes -keyout /dev/null -
 
 node='$(kubectl get nodes -o jsonpath={.items[0].metadata.name})'
 check nodes "kubectl taint node $node k=v:PreferNoSchedule; kubectl taint node $node k-; kubectl cordon $node; kubectl get nodes; kubectl uncordon $node" 'tainted' 'untainted' 'cordoned' 'SchedulingDisabled' 'uncordoned'
-check drain "kubectl drain $node --ignore-daemonsets --delete-emptydir-data --force --pod-selector=app=web --timeout=80s; kubectl uncordon $node; kubectl rollout status deployment/web --timeout=80s" 'evict' 'drained' 'successfully rolled out'
+check drain "kubectl drain $node --ignore-daemonsets --delete-emptydir-data --force --pod-selector=app=web --timeout=80s; kubectl uncordon $node; kubectl rollout status deployment/web --timeout=80s" 'evicting pod' 'drained|node/.* evicted' 'successfully rolled out'
 new top 'kubectl get --raw /apis/metrics.k8s.io/v1beta1 >/dev/null 2>&1 || { echo no metrics; exit 0; }; kubectl top nodes || true' '.'
 
 check explain 'kubectl explain deployment.spec.strategy; kubectl explain pods --recursive' 'RollingUpdate' 'containers'
 check api_resources 'kubectl api-resources; kubectl api-resources --namespaced=false -o name; kubectl api-versions' 'deployments +deploy +apps/v1 +true +Deployment' 'nodes' 'rbac.authorization.k8s.io/v1'
 check kustomize 'kubectl apply -k kustom; kubectl get cm k-map --show-labels; kubectl delete -k kustom' 'configmap/k-map created' 'by=kustomize' 'deleted'
-check prune 'y "{apiVersion: v1, kind: ConfigMap, metadata: {name: kept, labels: {by: prune}}}" | kubectl apply --prune -l by=prune -f -; y "{apiVersion: v1, kind: ConfigMap, metadata: {name: other, labels: {by: prune}}}" | kubectl apply --prune -l by=prune -f -' 'configmap/kept pruned'
+new prune 'y "{apiVersion: v1, kind: ConfigMap, metadata: {name: kept, labels: {by: prune}}}" | kubectl apply --prune -l by=prune -f -; y "{apiVersion: v1, kind: ConfigMap, metadata: {name: other, labels: {by: prune}}}" | kubectl apply --prune -l by=prune -f -' 'configmap/kept pruned'
 check raw 'kubectl get --raw /readyz; kubectl get --raw "/livez?verbose"; kubectl get --raw /openapi/v3' '^ok' 'livez check passed' 'paths'
 check custom_resources 'kubectl apply -f - <<Y
 apiVersion: apiextensions.k8s.io/v1
@@ -184,6 +186,6 @@ kubectl get cu; kubectl scale cup c --replicas=4; kubectl get cups -o jsonpath={
 
 check delete_orphans 'kubectl delete deployment web --cascade=orphan; kubectl get rs -l app=web -o name; kubectl apply -f web.yaml; kubectl rollout status deployment/web --timeout=80s' 'replicaset.apps/web-' 'successfully rolled out'
 check delete_foreground 'kubectl delete deployment web --cascade=foreground; kubectl get rs,pods -l app=web' 'deleted' 'No resources found'
-check delete_background 'kubectl delete job j --cascade=background; kubectl wait --for=delete pod -l job-name=j --timeout=60s; kubectl delete cm -l by=prune; kubectl delete pod one --now --ignore-not-found; kubectl delete pod nobody --ignore-not-found; kubectl delete cm --all --dry-run=server' 'job.batch "j" deleted' 'server dry run'
+check delete_background 'kubectl delete job j --cascade=background; kubectl delete cm -l by=prune; kubectl delete pod one --now --ignore-not-found; kubectl delete pod nobody --ignore-not-found; kubectl delete cm --all --dry-run=server' 'job.batch "j" deleted' 'server dry run'
 check delete_namespace "kubectl delete namespace $space; kubectl get namespace $space" fails 'deleted' 'NotFound'
 exit $failed

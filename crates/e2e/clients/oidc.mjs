@@ -228,7 +228,7 @@ const cases = {
     const said = await flags.as(alice, 'get', 'configmaps');
     assert.ok(said.worked, said.text);
     const denied = await flags.as(alice, 'create', 'configmap', 'x');
-    assert.match(denied.text, /Forbidden.*User "oidc:alice@oidc.test" cannot create resource "configmaps"/);
+    assert.match(denied.text, /forbidden: User "oidc:alice@oidc.test" cannot create resource "configmaps"/);
   },
 
   async structured_configuration_maps_claims() {

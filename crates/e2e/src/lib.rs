@@ -8,6 +8,7 @@ mod cluster;
 pub mod image;
 pub mod machine;
 pub mod registry;
+pub mod server;
 pub mod workshop;
 
 pub use cluster::{Cluster, binary, image, kubectl, wait_for};

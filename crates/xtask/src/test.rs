@@ -75,22 +75,40 @@ fn fetch_clients() -> anyhow::Result<Child> {
     Command::new("sh").arg(root.join(".ci/clients")).stdin(Stdio::null()).spawn().context("start .ci/clients")
 }
 
+/// Builds the client that uses crate kube: a workspace of its own beside crate e2e, so that its features are not the product's.
+fn build_kube_client() -> anyhow::Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().context("find the project")?;
+    let here = std::env::current_exe().context("find the target folder")?;
+    let profile = here.parent().context("find the target folder")?;
+    let status = cargo()
+        .args(["build", "--locked", "--manifest-path"])
+        .arg(root.join("crates/e2e/kube/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(profile.parent().context("find the target folder")?)
+        .status()
+        .context("start cargo build")?;
+    if !status.success() {
+        bail!("the client of crate kube does not build");
+    }
+    Ok(profile.join("kube-client-test"))
+}
+
 /// Runs every test of the workspace, or of the packages that the arguments name. Arguments go to cargo.
 pub fn run(arguments: &[String]) -> anyhow::Result<()> {
     let names_packages = arguments.iter().any(|a| a.starts_with("-p") || a.starts_with("--package"));
-    let clients = match names_packages && !arguments.iter().any(|a| a.ends_with("e2e")) {
-        true => None,
-        false => Some(fetch_clients()?),
-    };
+    let clients = !names_packages || arguments.iter().any(|a| a.ends_with("e2e"));
+    let fetching = if clients { Some(fetch_clients()?) } else { None };
     let binary = build_binary()?;
-    if let Some(mut clients) = clients {
+    let kube_client = if clients { Some(build_kube_client()?) } else { None };
+    if let Some(mut fetching) = fetching {
         // What it could not fetch, the tests that need it say.
-        clients.wait().context("wait for .ci/clients")?;
+        fetching.wait().context("wait for .ci/clients")?;
     }
     let mut child = cargo()
         .args(["test", "--no-fail-fast"])
         .args((!names_packages).then_some("--workspace"))
         .env("CORTEN_BIN", binary)
+        .envs(kube_client.map(|program| ("CORTEN_KUBE_CLIENT", program)))
         .args(arguments)
         .stdout(Stdio::piped())
         .spawn()

@@ -2,10 +2,15 @@
 //!
 //! Needs root and `CORTEN_BIN`; `cargo xtask test` builds the binary, has `.ci/clients` fetch the clients, and names both.
 
+mod extension;
+mod hooks;
 mod report;
 mod script;
+mod webhooks;
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use e2e::{Cluster, image};
@@ -14,6 +19,11 @@ use crate::report::Report;
 
 /// The image that the clients' pods run: a shell, tar, and a web server.
 const IMAGE: &str = "clients.test/tools:1";
+
+/// The administrator's token where there is one.
+const TOKEN: &str = "administrator";
+/// Longest wait for anything.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Makes the image from this machine's busybox.
 fn tools() -> Result<Option<image::Recipe>> {
@@ -58,6 +68,68 @@ fn node() -> Result<Option<Command>> {
     }))
 }
 
+/// The program that `cargo xtask test` has built of crate kube.
+fn rust() -> Result<Option<Command>> {
+    let program = std::env::var_os("CORTEN_KUBE_CLIENT").map(PathBuf::from).filter(|program| program.is_file());
+    Ok(program.map(|program| {
+        let mut command = Command::new(program);
+        command.arg(IMAGE);
+        command
+    }))
+}
+
+fn kubectl(program: Option<PathBuf>, more: &[&str]) -> Result<Option<Command>> {
+    Ok(program.map(|program| {
+        let mut command = Command::new("bash");
+        command.arg(script::source("kubectl.sh")).arg(program).arg(IMAGE).args(more);
+        command
+    }))
+}
+
+/// A script that starts API servers of its own.
+fn with_servers(report: &Report, group: &str, binary: &Path, command: Result<Option<Command>>) {
+    if !report.wants(group) {
+        return;
+    }
+    let dir = match tempfile::Builder::new().prefix("corten-servers-").tempdir() {
+        Ok(dir) => dir,
+        Err(error) => return report.note(group, Err(error.into())),
+    };
+    let started = command.and_then(|command| match command {
+        None => {
+            report.skip(group, "the package registry gave no client, or a tool is not installed");
+            Ok(())
+        }
+        Some(mut command) => {
+            command.arg(binary).arg(dir.path()).arg(TOKEN);
+            script::run(report, group, command)
+        }
+    });
+    if let Err(error) = started {
+        report.note(group, Err(error));
+    }
+}
+
+/// A real etcd as the store.
+fn etcd() -> Result<Option<Command>> {
+    let (Some(mut python), Some(etcd), Some(etcdctl)) =
+        (script::python(), script::tool("etcd"), script::tool("etcdctl"))
+    else {
+        return Ok(None);
+    };
+    python.arg(script::source("etcd.py")).arg(etcd).arg(etcdctl);
+    Ok(Some(python))
+}
+
+/// A real OpenID provider.
+fn oidc() -> Result<Option<Command>> {
+    let Some(kubectl) = e2e::kubectl() else { return Ok(None) };
+    Ok(script::node("oidc.mjs")?.map(|mut node| {
+        node.arg(kubectl);
+        node
+    }))
+}
+
 /// The clients that share a cluster, each in a namespace of its own.
 fn in_a_cluster(report: &Report, cluster: &Cluster) -> Result<()> {
     let archive = cluster.data_dir().join("tools.tar");
@@ -69,6 +141,9 @@ fn in_a_cluster(report: &Report, cluster: &Cluster) -> Result<()> {
     cluster.corten(&["image", "import", &archive.to_string_lossy()])?;
     client(report, "python", cluster, python());
     client(report, "node", cluster, node());
+    client(report, "rust", cluster, rust());
+    client(report, "kubectl", cluster, kubectl(e2e::kubectl(), &[]));
+    client(report, "kubectl-1.20", cluster, kubectl(script::tool("kubectl-1.20"), &["old"]));
     Ok(())
 }
 
@@ -81,8 +156,32 @@ fn run(report: &Report) -> Result<()> {
         report.skip("clients", "CORTEN_BIN is not set; `cargo xtask test` builds the binary and sets it");
         return Ok(());
     };
-    if ["python", "node", "rust", "kubectl"].iter().any(|group| report.wants(group)) {
-        let cluster = Cluster::up(&binary, &format!("e2e-clients-{}", std::process::id()), 1)?;
+    // Two at a time: those that start API servers of their own beside those that share a cluster.
+    std::thread::scope(|lanes| {
+        let alone = lanes.spawn(|| servers(report, &binary));
+        let shared = clients(report, &binary);
+        match alone.join() {
+            Ok(alone) => shared.and(alone),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// What starts API servers of its own.
+fn servers(report: &Report, binary: &Path) -> Result<()> {
+    with_servers(report, "etcd", binary, etcd());
+    with_servers(report, "oidc", binary, oidc());
+    if report.wants("webhooks") {
+        let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
+        runtime.block_on(webhooks::run(report, binary))?;
+    }
+    Ok(())
+}
+
+/// What shares a cluster.
+fn clients(report: &Report, binary: &Path) -> Result<()> {
+    if ["python", "node", "rust", "kubectl", "kubectl-1.20"].iter().any(|group| report.wants(group)) {
+        let cluster = Cluster::up(binary, &format!("e2e-clients-{}", std::process::id()), 1)?;
         let worked = in_a_cluster(report, &cluster);
         let ended = cluster.down();
         worked.and(ended)?;

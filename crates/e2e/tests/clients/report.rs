@@ -55,6 +55,11 @@ impl Report {
         println!("test {case} ... skipped: {why}");
     }
 
+    /// How many cases have failed so far.
+    pub fn failures(&self) -> usize {
+        self.sum().failures.len()
+    }
+
     /// The last lines, and whether nothing failed.
     pub fn end(&self) -> bool {
         let sum = self.sum();

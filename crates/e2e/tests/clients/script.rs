@@ -39,7 +39,7 @@ pub fn python() -> Option<Command> {
 /// script's own place upwards, so the script is copied there.
 pub fn node(script: &str) -> Result<Option<Command>> {
     let home = root().join("target/clients/node");
-    if !home.join("package.json.done").is_file() || e2e::image::find("node").is_none() {
+    if !home.join("package.json.done").is_file() || !node_is_new_enough() {
         return Ok(None);
     }
     for name in [script, "check.mjs"] {
@@ -48,6 +48,16 @@ pub fn node(script: &str) -> Result<Option<Command>> {
     let mut command = Command::new("node");
     command.arg(home.join(script)).env("NODE_NO_WARNINGS", "1");
     Ok(Some(command))
+}
+
+/// The oldest Node that the modules run on.
+const OLDEST_NODE: u32 = 20;
+
+fn node_is_new_enough() -> bool {
+    let output = Command::new("node").arg("--version").output();
+    let said = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let major = said.trim_start_matches('v').split('.').next().and_then(|major| major.parse().ok());
+    major.is_some_and(|major: u32| major >= OLDEST_NODE)
 }
 
 /// Runs a program and notes the cases that it tells of.
