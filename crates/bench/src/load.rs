@@ -26,7 +26,7 @@ const GET_TIME: Duration = Duration::from_secs(5);
 /// Lists that the figure is the median of.
 const LISTS: usize = 5;
 
-fn pod(number: usize) -> Bytes {
+pub(crate) fn pod(number: usize) -> Bytes {
     // A scheduler that does not exist: the pods stay what they are.
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod",

@@ -3,6 +3,8 @@
 //! Everything is measured from outside, as a user would: the release binary, the API over TLS, `/proc`. Upstream's
 //! components run beside it, one after the other, when `--upstream-bin` names them. Numbers are printed, never asserted.
 
+mod crowd;
+mod fan_out;
 mod load;
 mod node;
 mod process;
@@ -45,6 +47,9 @@ pub(crate) struct Options {
     /// Pods created through the API.
     #[arg(long, default_value_t = 20_000)]
     pods: usize,
+    /// Namespaces that are made, listed and deleted.
+    #[arg(long, default_value_t = 5000)]
+    namespaces: usize,
     /// Connections of the load.
     #[arg(long, default_value_t = 32)]
     connections: usize,
@@ -81,6 +86,28 @@ pub(crate) fn attempt(what: &str, result: Result<()>, failed: &mut bool) {
     }
 }
 
+/// A measurement that wants a control plane of its own.
+struct Case {
+    what: &'static str,
+    names: &'static [&'static str],
+}
+
+const CASES: &[Case] = &[
+    Case { what: "fan-out", names: &fan_out::NAMES },
+    Case { what: "CRDs", names: &crowd::CRDS },
+    Case { what: "policies", names: &crowd::POLICIES },
+    Case { what: "namespaces", names: &crowd::NAMESPACES },
+];
+
+async fn measure_case(case: &Case, subject: &Subject, options: &Options, measured: &mut Measured) -> Result<()> {
+    match case.what {
+        "fan-out" => fan_out::measure(subject, options, measured).await,
+        "CRDs" => crowd::crds(subject, measured).await,
+        "policies" => crowd::policies(subject, options, measured).await,
+        _ => crowd::namespaces(subject, options, measured).await,
+    }
+}
+
 async fn corten(options: &Options, measured: &mut Measured, failed: &mut bool) -> Result<()> {
     let binary = options.binary.canonicalize().with_context(|| format!("find {}", options.binary.display()))?;
     measured.set("size", start::size(&[&binary])?);
@@ -106,6 +133,15 @@ async fn corten(options: &Options, measured: &mut Measured, failed: &mut bool) -
         let cluster = start::cluster(&binary)?;
         attempt("API", load::measure(&Subject::of_cluster(&cluster)?, options, measured).await, failed);
         cluster.down()?;
+    }
+    for case in CASES {
+        if options.wants(case.names) {
+            note(format_args!("corten: {}", case.what));
+            let cluster = start::cluster(&binary)?;
+            let subject = Subject::of_cluster(&cluster)?;
+            attempt(case.what, measure_case(case, &subject, options, measured).await, failed);
+            cluster.down()?;
+        }
     }
     if options.wants(&scheduler::NAMES) {
         note("corten: scheduler");
@@ -133,6 +169,14 @@ async fn upstream(options: &Options, measured: &mut Measured, failed: &mut bool)
         if options.wants(&load::NAMES) {
             note("upstream: API");
             attempt("API", load::measure(&control_plane.subject(), options, measured).await, failed);
+        }
+    }
+    // Upstream's controllers would delete so many namespaces for hours: they ask at most twenty times a second.
+    for case in CASES.iter().filter(|case| case.what != "namespaces") {
+        if options.wants(case.names) {
+            note(format_args!("upstream: {}", case.what));
+            let control_plane = upstream::ControlPlane::start(dir, measured).await?;
+            attempt(case.what, measure_case(case, &control_plane.subject(), options, measured).await, failed);
         }
     }
     if options.wants(&scheduler::NAMES) {
