@@ -14,7 +14,7 @@ mod websocket;
 pub(crate) use binding::{binding, binding_resource};
 pub(crate) use eviction::eviction;
 pub(crate) use openid::openid;
-pub(crate) use proxy::{proxy, service_endpoint};
+pub(crate) use proxy::{api_endpoint, proxy};
 pub(crate) use scale::scale;
 pub(crate) use status::component_status;
 pub(crate) use stream::{escape, log, pass_through, stream, upgrade_of};

@@ -108,7 +108,7 @@ async fn service_backend(call: &Call, target: &Target, name: &str) -> Result<Bac
 }
 
 /// A ready endpoint of a Service's port, which may be a name, a number, or empty for the only one.
-pub(crate) async fn service_endpoint(
+async fn service_endpoint(
     registry: &registry::Registry,
     namespace: &str,
     name: &str,
@@ -143,6 +143,22 @@ pub(crate) async fn service_endpoint(
     }
     let at = usize::try_from(rt::rand::below(found.len() as u64)).unwrap_or(0);
     Ok(found.swap_remove(at))
+}
+
+/// Where an aggregated API's service answers: as [`service_endpoint`], or the name that an ExternalName service stands for, which
+/// upstream takes here but not for clients' proxy requests.
+pub(crate) async fn api_endpoint(
+    registry: &registry::Registry,
+    namespace: &str,
+    name: &str,
+    port: &str,
+) -> Result<(String, u16), Status> {
+    let service = registry.need("", "services")?.get_object(namespace, name).await?;
+    if service.get_str(&["spec", "type"]) != "ExternalName" {
+        return service_endpoint(registry, namespace, name, port).await;
+    }
+    let number = port.parse().map_err(|_| Status::service_unavailable(format!("{port:?} is no port number")))?;
+    Ok((service.get_str(&["spec", "externalName"]).to_owned(), number))
 }
 
 async fn forward(call: &mut Call, backend: &Backend, path: &str) -> Result<Response<Body>, Status> {
