@@ -5,7 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use meta::{Object, Status};
 use registry::{Admit, Attributes, Operation};
+use rt::time::Instant;
 
+use crate::metrics::{Step, metrics};
 use crate::plugin::{Deps, Plugin, Request};
 use crate::plugins::*;
 use crate::policy;
@@ -17,8 +19,8 @@ pub struct PluginRow {
     pub name: &'static str,
     /// Whether it is on unless disabled.
     pub default_on: bool,
-    /// Makes it; `None` when Corten does not have it.
-    pub make: Option<fn(&Deps) -> Arc<dyn Plugin>>,
+    /// Makes it, or says why its configuration cannot be used.
+    pub make: fn(&Deps) -> Result<Arc<dyn Plugin>, String>,
 }
 
 macro_rules! plugins {
@@ -29,48 +31,53 @@ macro_rules! plugins {
 
 /// All plugins in upstream's order, which flags do not change.
 pub const PLUGINS: &[PluginRow] = plugins! {
-    "AlwaysAdmit" false Some(|_| Arc::new(always::AlwaysAdmit));
-    "NamespaceAutoProvision" false Some(|_| Arc::new(namespace_exists::AutoProvision));
-    "NamespaceLifecycle" true Some(|_| Arc::new(namespace_lifecycle::NamespaceLifecycle::default()));
-    "NamespaceExists" false Some(|_| Arc::new(namespace_exists::Exists));
-    "LimitPodHardAntiAffinityTopology" false Some(|_| Arc::new(pod_rules::AntiAffinity));
-    "LimitRanger" true Some(|_| Arc::new(limit_ranger::LimitRanger));
-    "ServiceAccount" true Some(|_| Arc::new(service_account::ServiceAccount));
-    "NodeRestriction" false Some(|_| Arc::new(node_restriction::NodeRestriction));
-    "TaintNodesByCondition" true Some(|_| Arc::new(taint_nodes::TaintNodes));
-    "AlwaysPullImages" false Some(|_| Arc::new(pod_rules::AlwaysPullImages));
-    "ImagePolicyWebhook" false None;
-    "PodSecurity" true Some(|_| Arc::new(pod_security::PodSecurity));
-    "PodNodeSelector" false Some(|_| Arc::new(pod_rules::PodNodeSelector));
-    "Priority" true Some(|_| Arc::new(priority::Priority));
-    "DefaultTolerationSeconds" true Some(|_| Arc::new(pod_rules::DefaultTolerationSeconds));
-    "PodTolerationRestriction" false None;
-    "EventRateLimit" false None;
-    "ExtendedResourceToleration" false Some(|_| Arc::new(pod_rules::ExtendedResourceToleration));
-    "DefaultStorageClass" true Some(|_| Arc::new(storage::DefaultStorageClass));
-    "StorageObjectInUseProtection" true Some(|_| Arc::new(storage::InUseProtection));
-    "OwnerReferencesPermissionEnforcement" false Some(|_| Arc::new(owner_references::OwnerReferences));
-    "PersistentVolumeClaimResize" true Some(|_| Arc::new(storage::ClaimResize));
-    "RuntimeClass" true Some(|_| Arc::new(runtime_class::RuntimeClass));
-    "CertificateApproval" true Some(|_| Arc::new(certificates::Approval));
-    "CertificateSigning" true Some(|_| Arc::new(certificates::Signing));
-    "ClusterTrustBundleAttest" true Some(|_| Arc::new(certificates::TrustBundleAttest));
-    "CertificateSubjectRestriction" true Some(|_| Arc::new(certificates::SubjectRestriction));
-    "DefaultIngressClass" true Some(|_| Arc::new(ingress_class::DefaultIngressClass));
-    "DenyServiceExternalIPs" false Some(|_| Arc::new(external_ips::DenyExternalIps));
-    "PodTopologyLabels" true Some(|_| Arc::new(pod_rules::TopologyLabels));
-    "MutatingAdmissionPolicy" true Some(|deps| policy::mutating(deps));
-    "MutatingAdmissionWebhook" true Some(|deps| webhook::mutating(deps));
-    "ValidatingAdmissionPolicy" true Some(|deps| policy::validating(deps));
-    "ValidatingAdmissionWebhook" true Some(|deps| webhook::validating(deps));
-    "ResourceQuota" true Some(|_| Arc::new(quota::ResourceQuota::default()));
-    "AlwaysDeny" false Some(|_| Arc::new(always::AlwaysDeny));
+    "AlwaysAdmit" false |_| Ok(Arc::new(always::AlwaysAdmit));
+    "NamespaceAutoProvision" false |_| Ok(Arc::new(namespace_exists::AutoProvision));
+    "NamespaceLifecycle" true |_| Ok(Arc::new(namespace_lifecycle::NamespaceLifecycle::default()));
+    "NamespaceExists" false |_| Ok(Arc::new(namespace_exists::Exists));
+    "LimitPodHardAntiAffinityTopology" false |_| Ok(Arc::new(pod_rules::AntiAffinity));
+    "LimitRanger" true |_| Ok(Arc::new(limit_ranger::LimitRanger));
+    "ServiceAccount" true |_| Ok(Arc::new(service_account::ServiceAccount));
+    "NodeRestriction" false |_| Ok(Arc::new(node_restriction::NodeRestriction));
+    "TaintNodesByCondition" true |_| Ok(Arc::new(taint_nodes::TaintNodes));
+    "AlwaysPullImages" false |_| Ok(Arc::new(pod_rules::AlwaysPullImages));
+    "ImagePolicyWebhook" false image_policy::make;
+    "PodSecurity" true pod_security::make;
+    "PodNodeSelector" false node_selector::make;
+    "Priority" true |_| Ok(Arc::new(priority::Priority));
+    "DefaultTolerationSeconds" true |_| Ok(Arc::new(pod_rules::DefaultTolerationSeconds));
+    "PodTolerationRestriction" false tolerations::make;
+    "EventRateLimit" false event_rate_limit::make;
+    "ExtendedResourceToleration" false |_| Ok(Arc::new(pod_rules::ExtendedResourceToleration));
+    "DefaultStorageClass" true |_| Ok(Arc::new(storage::DefaultStorageClass));
+    "StorageObjectInUseProtection" true |_| Ok(Arc::new(storage::InUseProtection));
+    "PodGroupProtection" true |_| Ok(Arc::new(pod_groups::Protection));
+    "OwnerReferencesPermissionEnforcement" false |_| Ok(Arc::new(owner_references::OwnerReferences));
+    "PersistentVolumeClaimResize" true |_| Ok(Arc::new(storage::ClaimResize));
+    "RuntimeClass" true |_| Ok(Arc::new(runtime_class::RuntimeClass));
+    "CertificateApproval" true |_| Ok(Arc::new(certificates::Approval));
+    "CertificateSigning" true |_| Ok(Arc::new(certificates::Signing));
+    "ClusterTrustBundleAttest" true |_| Ok(Arc::new(certificates::TrustBundleAttest));
+    "CertificateSubjectRestriction" true |_| Ok(Arc::new(certificates::SubjectRestriction));
+    "DefaultIngressClass" true |_| Ok(Arc::new(ingress_class::DefaultIngressClass));
+    "DenyServiceExternalIPs" false |_| Ok(Arc::new(external_ips::DenyExternalIps));
+    "PodTopologyLabels" true |_| Ok(Arc::new(pod_rules::TopologyLabels));
+    "PodGroupWorkloadExists" true |_| Ok(Arc::new(pod_groups::WorkloadExists));
+    "NodeDeclaredFeatureValidator" true |_| Ok(Arc::new(node_features::DeclaredFeatures));
+    "JobValidation" true |_| Ok(Arc::new(pod_groups::JobValidation));
+    "PodResizeValidator" true |_| Ok(Arc::new(node_features::PodResize));
+    "MutatingAdmissionPolicy" true |deps| Ok(policy::mutating(deps));
+    "MutatingAdmissionWebhook" true webhook::mutating;
+    "ValidatingAdmissionPolicy" true |deps| Ok(policy::validating(deps));
+    "ValidatingAdmissionWebhook" true webhook::validating;
+    "ResourceQuota" true quota::make;
+    "AlwaysDeny" false |_| Ok(Arc::new(always::AlwaysDeny));
 };
 
 /// The plugins that a set of flags enables.
 ///
 /// # Errors
-/// A name is unknown, or enabled though Corten does not have it, or both enabled and disabled.
+/// A name is unknown, or both enabled and disabled.
 pub fn select(enable: &[String], disable: &[String]) -> Result<Vec<&'static PluginRow>, String> {
     for name in enable.iter().chain(disable) {
         if !PLUGINS.iter().any(|row| row.name == name) {
@@ -84,11 +91,7 @@ pub fn select(enable: &[String], disable: &[String]) -> Result<Vec<&'static Plug
         let named = |list: &[String]| list.iter().any(|name| name == row.name);
         !named(disable) && (row.default_on || named(enable))
     };
-    let rows: Vec<&PluginRow> = PLUGINS.iter().filter(wanted).collect();
-    match rows.iter().find(|row| row.make.is_none()) {
-        Some(row) => Err(format!("admission plugin \"{}\" is not implemented", row.name)),
-        None => Ok(rows),
-    }
+    Ok(PLUGINS.iter().filter(wanted).collect())
 }
 
 /// The admission chain.
@@ -99,9 +102,16 @@ pub struct Chain {
 
 impl Chain {
     /// The chain of the selected plugins (see [`select`]).
-    pub fn new(rows: &[&'static PluginRow], deps: Deps) -> Self {
-        let plugins = rows.iter().filter_map(|row| Some((row.name, row.make?(&deps)))).collect();
-        Self { plugins, deps }
+    ///
+    /// # Errors
+    /// A plugin's configuration cannot be used.
+    pub fn new(rows: &[&'static PluginRow], deps: Deps) -> Result<Self, String> {
+        let make = |row: &&'static PluginRow| match (row.make)(&deps) {
+            Ok(plugin) => Ok((row.name, plugin)),
+            Err(cause) => Err(format!("couldn't init admission plugin {:?}: {cause}", row.name)),
+        };
+        let plugins = rows.iter().map(make).collect::<Result<_, _>>()?;
+        Ok(Self { plugins, deps })
     }
 
     /// The enabled plugins' names, in order.
@@ -146,9 +156,12 @@ impl Chain {
     }
 
     async fn admit_once(&self, request: &Request<'_>, mut object: Option<&mut Object>) -> Result<(), Status> {
-        for (_, plugin) in &self.plugins {
+        for (name, plugin) in &self.plugins {
             if plugin.handles(request) {
-                plugin.admit(request, object.as_deref_mut()).await?;
+                let started = Instant::now();
+                let outcome = plugin.admit(request, object.as_deref_mut()).await;
+                metrics().plugin(name, Step::Admit, request.operation, outcome.is_err(), started.elapsed());
+                outcome?;
             }
         }
         Ok(())
@@ -159,9 +172,12 @@ impl Chain {
     /// # Errors
     /// The first refusal.
     pub async fn run_validating(&self, request: &Request<'_>, object: Option<&Object>) -> Result<(), Status> {
-        for (_, plugin) in &self.plugins {
+        for (name, plugin) in &self.plugins {
             if plugin.handles(request) {
-                plugin.validate(request, object).await?;
+                let started = Instant::now();
+                let outcome = plugin.validate(request, object).await;
+                metrics().plugin(name, Step::Validate, request.operation, outcome.is_err(), started.elapsed());
+                outcome?;
             }
         }
         Ok(())
@@ -194,8 +210,10 @@ impl Admit for Chain {
         if attributes.operation == Operation::Delete {
             return Ok(());
         }
-        let round = webhook::Round::default();
-        self.run_mutating(&self.request(attributes, &round), object).await
+        let (round, started) = (webhook::Round::default(), Instant::now());
+        let outcome = self.run_mutating(&self.request(attributes, &round), object).await;
+        metrics().step(Step::Admit, attributes.operation, outcome.is_err(), started.elapsed());
+        outcome
     }
 
     async fn validate(&self, attributes: &Attributes<'_>, object: Option<&Object>) -> Result<(), Status> {
@@ -204,6 +222,9 @@ impl Admit for Chain {
         if attributes.operation == Operation::Delete {
             self.run_mutating(&request, None).await?;
         }
-        self.run_validating(&request, object).await
+        let started = Instant::now();
+        let outcome = self.run_validating(&request, object).await;
+        metrics().step(Step::Validate, attributes.operation, outcome.is_err(), started.elapsed());
+        outcome
     }
 }

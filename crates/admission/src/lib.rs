@@ -4,6 +4,8 @@
 //! [`registry::Admit`]. Plugins see the storage through `registry::Access`.
 
 mod chain;
+mod config;
+mod metrics;
 mod plugin;
 mod plugins;
 mod pod;
@@ -11,6 +13,7 @@ mod policy;
 pub mod webhook;
 
 pub use chain::{Chain, PLUGINS, PluginRow, select};
+pub use config::Configs;
 pub use plugin::{Deps, Plugin, Request, Settings};
 
 #[cfg(test)]

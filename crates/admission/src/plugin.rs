@@ -32,11 +32,21 @@ pub struct Settings {
     pub unreachable_toleration_seconds: i64,
     /// The 2019 workshop: pods without a token are refused in words of its time.
     pub workshop: bool,
+    /// `--admission-control-config-file`.
+    pub configs: crate::Configs,
+    /// `--feature-gates`.
+    pub gates: features::Gates,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { not_ready_toleration_seconds: 300, unreachable_toleration_seconds: 300, workshop: false }
+        Self {
+            not_ready_toleration_seconds: 300,
+            unreachable_toleration_seconds: 300,
+            workshop: false,
+            configs: crate::Configs::default(),
+            gates: features::Gates::default(),
+        }
     }
 }
 

@@ -322,6 +322,12 @@ pub async fn start(flags: &Flags, mut extras: Extras, shutdown: Shutdown) -> Res
         .map_err(RunError::Flags)?;
     let escalation =
         authorizers.rbac().map(|rbac| Arc::new(authz::rbac::Escalation::new(rbac.clone(), authorizers.clone())));
+    let configs = match &flags.admission_control_config_file {
+        Some(path) => {
+            admission::Configs::load(path).map_err(|e| RunError::Flags(format!("failed to read plugin config: {e}")))?
+        }
+        None => admission::Configs::default(),
+    };
     let chain = Chain::new(
         &plugins,
         Deps {
@@ -333,20 +339,14 @@ pub async fn start(flags: &Flags, mut extras: Extras, shutdown: Shutdown) -> Res
                 not_ready_toleration_seconds: flags.default_not_ready_toleration_seconds,
                 unreachable_toleration_seconds: flags.default_unreachable_toleration_seconds,
                 workshop: extras.workshop,
+                configs,
+                gates,
             },
         },
-    );
+    )
+    .map_err(RunError::Flags)?;
     registry.set_admit(Arc::new(chain));
     let mut config = Config::new(registry, Arc::new(authenticator), authorizers.clone(), shutdown);
-    config.encryption = encryption;
-    config.auditor = crate::audit::Auditor::new(&flags.audit, &config.shutdown)?;
-    config.token_issuer = tokens.service_accounts.map(|t| t as _);
-    config.listen = listeners(flags, &extras, advertise, service_ip, &config.shutdown)?;
-    config.advertise = Some(SocketAddr::new(advertise, flags.secure_port));
-    config.kubernetes_service_ip = Some(service_ip);
-    config.service_cidrs = cidrs.iter().map(ToString::to_string).collect();
-    config.kubelet = KubeletClient {
-        ca: optional("--kubelet-certificate-authority", flags.kubelet_certificate_authority.as_ref())?,
     config.stopping = stopping;
     config.gates = shown_gates;
     config.shown_flags.clone_from(&flags.shown);
@@ -356,6 +356,15 @@ pub async fn start(flags: &Flags, mut extras: Extras, shutdown: Shutdown) -> Res
         _ if alone => EndpointReconciler::Alone,
         _ => EndpointReconciler::Lease,
     };
+    config.encryption = encryption;
+    config.auditor = crate::audit::Auditor::new(&flags.audit, &config.shutdown)?;
+    config.token_issuer = tokens.service_accounts.map(|t| t as _);
+    config.listen = listeners(flags, &extras, advertise, service_ip, &config.shutdown)?;
+    config.advertise = Some(SocketAddr::new(advertise, flags.secure_port));
+    config.kubernetes_service_ip = Some(service_ip);
+    config.service_cidrs = cidrs.iter().map(ToString::to_string).collect();
+    config.kubelet = KubeletClient {
+        ca: optional("--kubelet-certificate-authority", flags.kubelet_certificate_authority.as_ref())?,
         certificate: optional("--kubelet-client-certificate", flags.kubelet_client_certificate.as_ref())?,
         key: optional("--kubelet-client-key", flags.kubelet_client_key.as_ref())?,
         preferred_address_types: flags.kubelet_preferred_address_types.clone(),
@@ -481,6 +490,7 @@ fn listeners(
     shutdown: &Shutdown,
 ) -> Result<Vec<Listen>, RunError> {
     let tls = TlsConfig::new(&serving(flags, advertise, service_ip)?)?;
+    follow_certificate(flags, &tls, shutdown);
     let addresses = if extras.listen.is_empty() {
         vec![SocketAddr::new(flags.bind_address, flags.secure_port)]
     } else {
@@ -490,7 +500,6 @@ fn listeners(
         addresses.into_iter().map(|address| Listen { address, tls: Some(tls.clone()), insecure: false }).collect();
     if extras.workshop {
         let address = SocketAddr::from(([127, 0, 0, 1], WORKSHOP_PORT));
-    follow_certificate(flags, &tls, shutdown);
         all.push(Listen { address, tls: None, insecure: true });
     }
     Ok(all)

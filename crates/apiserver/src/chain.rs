@@ -9,6 +9,7 @@ use futures::FutureExt;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
 use meta::{GroupResource, Status};
+use registry::Annotate;
 use rt::time::{Instant, Timestamp};
 use tracing::{debug, error};
 use wire::{Body, ConnInfo};
@@ -83,7 +84,6 @@ pub(crate) async fn run(
     let series = crate::metrics::Series::new(&info, query.has("dryRun"), apply);
     let verb = info.verb;
     let long = info.long_running();
-    let timeout = state.config.request_timeout;
     let info_path = info.path.clone();
     if !well_escaped(&info_path) {
         // As Go's server: what is no path is nobody's business.
@@ -96,6 +96,7 @@ pub(crate) async fn run(
         return response;
     }
     let _counted = (!long).then(|| state.metrics.in_flight(info.read_only() || !info.resource_request));
+    let timeout = state.config.request_timeout;
     let finish = state.clone();
     let seen = Seen::default();
     let entry = Entry { head, query, raw_query, connection, received: rt::time::now(), audit_id: audit_id.clone() };
@@ -144,7 +145,6 @@ pub(crate) async fn run(
     response
 }
 
-/// The time that a request may take: what it asks for, at most ours.
 /// Whether every percent sign of a path begins an escape.
 fn well_escaped(path: &str) -> bool {
     let bytes = path.as_bytes();
@@ -152,12 +152,13 @@ fn well_escaped(path: &str) -> bool {
     bytes.iter().enumerate().all(|(at, byte)| *byte != b'%' || (hex(at + 1) && hex(at + 2)))
 }
 
+/// The time that a request may take: what it asks for, at most ours.
 fn deadline(query: &Query, longest: Duration) -> Result<Duration, Status> {
     match query.get("timeout") {
         "" => Ok(longest),
-        text => match meta::time::parse_go_duration(text) {
         // What lies in the past is no limit.
         text if text.strip_prefix('-').is_some_and(|t| meta::time::parse_go_duration(t).is_some()) => Ok(longest),
+        text => match meta::time::parse_go_duration(text) {
             None => {
                 let unit = text.parse::<f64>().is_err();
                 let why = if unit { "invalid duration" } else { "missing unit in duration" };
@@ -316,7 +317,11 @@ async fn authenticate(state: &State, head: &http::request::Parts, connection: &C
         headers: Some(&head.headers),
         path: head.uri.path(),
     };
-    match state.config.authenticator.authenticate(&credentials).await {
+    let started = Instant::now();
+    let outcome = state.config.authenticator.authenticate(&credentials).await;
+    let found = outcome.as_ref().map(|found| found.as_ref().map(|found| found.user.name.as_str())).map_err(|_| ());
+    crate::auth_metrics::authenticated(found, started.elapsed());
+    match outcome {
         Ok(Some(found)) => Ok(found.user),
         Ok(None) => Err(Status::unauthorized()),
         Err(error) => {
@@ -398,7 +403,10 @@ async fn authorize(
 }
 
 async fn decide(state: &State, attributes: &Attributes) -> (Decision, String) {
-    match state.config.authorizer.authorize(attributes).await {
+    let started = Instant::now();
+    let outcome = state.config.authorizer.authorize(attributes).await;
+    crate::auth_metrics::authorized(outcome.as_ref().ok().map(|(decision, _)| *decision), started.elapsed());
+    match outcome {
         Ok(decided) => decided,
         Err(error) => (Decision::NoOpinion, error.message),
     }

@@ -139,6 +139,9 @@ pub struct Flags {
     /// Plugins to disable.
     #[arg(long, value_delimiter = ',')]
     pub disable_admission_plugins: Vec<String>,
+    /// Configuration of single plugins.
+    #[arg(long)]
+    pub admission_control_config_file: Option<PathBuf>,
     /// Default toleration of notReady.
     #[arg(long, default_value_t = 300)]
     pub default_not_ready_toleration_seconds: i64,
@@ -175,9 +178,6 @@ pub struct Flags {
     /// Shortest life of a watch in seconds.
     #[arg(long, default_value_t = 1800)]
     pub min_request_timeout: u64,
-    /// How long events are kept.
-    #[arg(long, default_value = "1h0m0s")]
-    pub event_ttl: String,
     /// How long the server still answers, not ready, after it was told to end.
     #[arg(long, default_value = "0s")]
     pub shutdown_delay_duration: String,
@@ -187,6 +187,9 @@ pub struct Flags {
     /// How many API servers master-count expects.
     #[arg(long, default_value_t = 1)]
     pub apiserver_count: usize,
+    /// How long events are kept.
+    #[arg(long, default_value = "1h0m0s")]
+    pub event_ttl: String,
     /// Auditing.
     #[command(flatten)]
     pub audit: crate::audit::flags::AuditFlags,
@@ -209,12 +212,12 @@ pub struct Flags {
     /// Print the version and quit.
     #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub version: bool,
-}
-
-/// Parses Go's duration text, such as `1m0s` or `300ms`.
     /// Every flag with its value, as `/flagz` shows them.
     #[arg(skip)]
     pub shown: BTreeMap<String, String>,
+}
+
+/// Parses Go's duration text, such as `1m0s` or `300ms`.
 ///
 /// # Errors
 /// Not a duration.
@@ -223,9 +226,6 @@ pub fn duration(text: &str) -> Result<std::time::Duration, String> {
 }
 
 impl Flags {
-    /// Checks flags against each other, in upstream's words; all that is wrong, joined.
-    ///
-    /// # Errors
     /// Reads a command line, whose first word is the command's name, and notes every flag's value in `shown`.
     ///
     /// # Errors
@@ -247,6 +247,9 @@ impl Flags {
         Ok(flags)
     }
 
+    /// Checks flags against each other, in upstream's words; all that is wrong, joined.
+    ///
+    /// # Errors
     /// What is wrong.
     pub fn validate(&self, workshop: bool, own_store: bool) -> Result<(), String> {
         let mut wrong = Vec::new();

@@ -19,6 +19,7 @@ pub(crate) type Apply = Box<dyn Fn(Vec<u8>) -> BoxFuture<'static, Result<(), Str
 /// ConfigMaps.
 pub(crate) fn follow(what: &'static str, path: PathBuf, known: &[u8], shutdown: Shutdown, apply: Apply) {
     let mut seen = Sha256::digest(known);
+    let mut reloads = crate::auth_metrics::Reloads::of(what, known);
     let mut notices = match notices(&path) {
         Ok(notices) => notices,
         Err(error) => {
@@ -35,7 +36,11 @@ pub(crate) fn follow(what: &'static str, path: PathBuf, known: &[u8], shutdown: 
                 continue;
             }
             seen = hash;
-            match apply(content).await {
+            let outcome = apply(content.clone()).await;
+            if let Some(reloads) = &mut reloads {
+                reloads.reloaded(&content, outcome.is_ok());
+            }
+            match outcome {
                 Ok(()) => info!(what, path = %path.display(), "file was read again"),
                 Err(error) => warn!(what, path = %path.display(), error, "changed file is not taken"),
             }

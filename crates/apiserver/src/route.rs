@@ -80,7 +80,7 @@ impl Target {
             },
             kind: self.gvk.clone(),
             options: value,
-            warnings: Warnings::default(),
+            warnings: Warnings::audited(call.trail.clone().map(|trail| trail as _)),
         })
     }
 }

@@ -101,7 +101,8 @@ impl Kms {
         self.state.read().trouble.clone().map_or(Ok(()), Err)
     }
 
-    async fn probe(&self) -> bool {
+    /// Asks for the service's state now; whether it is well.
+    pub(crate) async fn probe(&self) -> bool {
         let outcome = self.refresh().await;
         let well = outcome.is_ok();
         if let Err(error) = &outcome {

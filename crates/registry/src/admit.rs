@@ -62,15 +62,50 @@ pub struct Attributes<'a> {
     pub warnings: &'a Warnings,
 }
 
-/// Warnings collected during one request.
-#[derive(Debug, Default)]
-pub struct Warnings(Mutex<Vec<String>>);
+/// Takes facts about a request for its audit event.
+pub trait Annotate: Send + Sync {
+    /// Adds a fact; the first value of a key stays.
+    fn annotate(&self, key: &str, value: &str);
+
+    /// Whether the event has the request's body, and so may have facts as large as it.
+    fn records_bodies(&self) -> bool;
+}
+
+/// What is said about one request beside its answer: warnings for the client, facts for the audit log.
+#[derive(Default)]
+pub struct Warnings {
+    texts: Mutex<Vec<String>>,
+    trail: Option<Arc<dyn Annotate>>,
+}
+
+impl std::fmt::Debug for Warnings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Warnings").field(&*self.texts.lock()).finish()
+    }
+}
 
 impl Warnings {
+    /// Warnings of a request that is audited.
+    pub fn audited(trail: Option<Arc<dyn Annotate>>) -> Self {
+        Self { texts: Mutex::default(), trail }
+    }
+
+    /// Adds a fact to the request's audit event, when there is one.
+    pub fn annotate(&self, key: &str, value: &str) {
+        if let Some(trail) = &self.trail {
+            trail.annotate(key, value);
+        }
+    }
+
+    /// Whether the audit event has the request's body.
+    pub fn records_bodies(&self) -> bool {
+        self.trail.as_ref().is_some_and(|trail| trail.records_bodies())
+    }
+
     /// Adds a warning; duplicates and empty texts are left out.
     pub fn add(&self, text: impl Into<String>) {
         let text = text.into();
-        let mut all = self.0.lock();
+        let mut all = self.texts.lock();
         if !text.is_empty() && !all.contains(&text) {
             all.push(text);
         }
@@ -78,7 +113,7 @@ impl Warnings {
 
     /// Takes all warnings.
     pub fn take(&self) -> Vec<String> {
-        std::mem::take(&mut *self.0.lock())
+        std::mem::take(&mut *self.texts.lock())
     }
 }
 

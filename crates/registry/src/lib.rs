@@ -27,7 +27,7 @@ mod update;
 mod watch;
 
 pub use access::Access;
-pub use admit::{Admit, AdmitAll, Attributes, Operation, Warnings};
+pub use admit::{Admit, AdmitAll, Annotate, Attributes, Operation, Warnings};
 pub use cache::Cache;
 pub use compact::{COMPACT_INTERVAL, compact_forever};
 pub use create::{Request, ensure_namespace, wipe_system_fields};

@@ -1,5 +1,7 @@
 //! Small plugins that change or refuse pods.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use meta::{Object, Status};
 use registry::Operation;
@@ -50,58 +52,63 @@ pub struct AlwaysPullImages;
 
 const ALL_CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
+/// Whether an update brings no new image: it must not change the policy of what runs.
+fn keeps_images(request: &Request<'_>, pod: &Object) -> bool {
+    let images = |object: &Object| -> Vec<String> {
+        let all = pod::containers(pod::spec(object), &ALL_CONTAINERS);
+        all.iter().map(|(_, c)| text(c, &["image"]).to_owned()).collect()
+    };
+    request.old.is_some_and(|old| images(pod).iter().all(|image| images(old).contains(image)))
+}
+
 #[async_trait]
 impl Plugin for AlwaysPullImages {
     fn handles(&self, request: &Request<'_>) -> bool {
-        matches!(request.operation, Operation::Create | Operation::Update)
-            && request.is_any_of("", "pods")
-            && matches!(request.subresource, "" | "ephemeralcontainers")
+        matches!(request.operation, Operation::Create | Operation::Update) && request.is("", "pods")
     }
 
     async fn admit(&self, request: &Request<'_>, object: Option<&mut Object>) -> Result<(), Status> {
-        let Some(pod) = object else { return Ok(()) };
-        // An update that brings no new image must not change the policy of what runs.
-        let images = |object: &Object| -> Vec<String> {
-            let all = pod::containers(pod::spec(object), &ALL_CONTAINERS);
-            all.iter().map(|(_, c)| text(c, &["image"]).to_owned()).collect()
-        };
-        if request.old.is_some_and(|old| images(pod).iter().all(|image| images(old).contains(image))) {
-            return Ok(());
-        }
+        let Some(pod) = object.filter(|pod| !keeps_images(request, pod)) else { return Ok(()) };
         pod::each_container(pod, &ALL_CONTAINERS, |container| {
             container.insert("imagePullPolicy".into(), json!("Always"));
         });
-        Ok(())
-    }
-}
-
-/// PodNodeSelector: a namespace's annotation selects the nodes of its pods.
-pub struct PodNodeSelector;
-
-const NODE_SELECTOR: &str = "scheduler.alpha.kubernetes.io/node-selector";
-
-#[async_trait]
-impl Plugin for PodNodeSelector {
-    fn handles(&self, request: &Request<'_>) -> bool {
-        request.creates_pod()
-    }
-
-    async fn admit(&self, request: &Request<'_>, object: Option<&mut Object>) -> Result<(), Status> {
-        let Some(pod) = object else { return Ok(()) };
-        let namespace = request.core("namespaces", "", request.namespace).await?;
-        let annotation = namespace.as_ref().and_then(|ns| ns.annotation(NODE_SELECTOR)).unwrap_or("");
-        for pair in annotation.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
-            let Some((key, value)) = pair.split_once('=') else {
-                return Err(Status::internal(format!("node selector of namespace {} is malformed", request.namespace)));
-            };
-            let path = ["spec", "nodeSelector", key.trim()];
-            if pod.get(&path).is_some_and(|given| given.as_str() != Some(value.trim())) {
-                return Err(request
-                    .forbidden(Some(pod), "pod node label selector conflicts with its namespace node label selector"));
-            }
-            pod.set(&path, json!(value.trim()));
+        let volumes = pod.spec_mut().get_mut("volumes").and_then(Value::as_array_mut);
+        for image in volumes.into_iter().flatten().filter_map(|v| v.get_mut("image")).filter(|i| i.is_object()) {
+            image["pullPolicy"] = json!("Always");
         }
         Ok(())
+    }
+
+    async fn validate(&self, request: &Request<'_>, object: Option<&Object>) -> Result<(), Status> {
+        let Some(pod) = object.filter(|pod| !keeps_images(request, pod)) else { return Ok(()) };
+        let path = meta::field::Path::new("spec");
+        let spec = pod::spec(pod);
+        let mut wrong = Vec::new();
+        let mut check = |path: meta::field::Path, policy: &str| {
+            if policy != "Always" {
+                let cause = meta::field::Error::not_supported(&path, policy, &["Always"]);
+                wrong.push(request.forbidden(Some(pod), cause));
+            }
+        };
+        for list in ALL_CONTAINERS {
+            for (i, container) in items(spec, list).enumerate() {
+                check(path.child(list).index(i).child("imagePullPolicy"), text(container, &["imagePullPolicy"]));
+            }
+        }
+        for (i, volume) in items(spec, "volumes").enumerate() {
+            if volume.get("image").is_some_and(Value::is_object) {
+                let path = path.child("volumes").index(i).child("image").child("pullPolicy");
+                check(path, text(volume, &["image", "pullPolicy"]));
+            }
+        }
+        match wrong.len() {
+            0 => Ok(()),
+            1 => Err(wrong.remove(0)),
+            _ => {
+                let all: Vec<String> = wrong.into_iter().map(|status| status.message).collect();
+                Err(Status::internal(format!("[{}]", all.join(", "))))
+            }
+        }
     }
 }
 
@@ -111,7 +118,7 @@ pub struct AntiAffinity;
 #[async_trait]
 impl Plugin for AntiAffinity {
     fn handles(&self, request: &Request<'_>) -> bool {
-        request.creates_pod()
+        matches!(request.operation, Operation::Create | Operation::Update) && request.is("", "pods")
     }
 
     async fn validate(&self, request: &Request<'_>, object: Option<&Object>) -> Result<(), Status> {
@@ -144,18 +151,24 @@ impl Plugin for ExtendedResourceToleration {
     async fn admit(&self, _request: &Request<'_>, object: Option<&mut Object>) -> Result<(), Status> {
         let Some(pod) = object else { return Ok(()) };
         let spec = pod::spec(pod);
+        let all = pod::containers(spec, &["containers", "initContainers"]);
+        let requests = all.iter().filter_map(|(_, c)| c.get("resources")?.get("requests")?.as_object());
+        let devices: BTreeSet<&String> = requests.flat_map(|r| r.keys()).filter(|name| is_extended(name)).collect();
         let mut tolerations: Vec<Value> = items(spec, "tolerations").cloned().collect();
-        let before = tolerations.len();
-        for (_, container) in pod::containers(spec, &["containers", "initContainers"]) {
-            let requests = container.get("resources").and_then(|r| r.get("requests")).and_then(Value::as_object);
-            for name in requests.into_iter().flatten().map(|(name, _)| name).filter(|n| is_extended(n)) {
-                let toleration = json!({"key": name, "operator": "Exists", "effect": ""});
-                if !tolerations.iter().any(|t| text(t, &["key"]) == name && text(t, &["operator"]) == "Exists") {
-                    tolerations.push(toleration);
-                }
+        for device in devices {
+            let wanted = json!({"key": device, "operator": "Exists", "effect": "NoSchedule"});
+            let same = |t: &&mut Value| {
+                text(t, &["key"]) == device
+                    && text(t, &["effect"]) == "NoSchedule"
+                    && text(t, &["operator"]) == "Exists"
+                    && text(t, &["value"]).is_empty()
+            };
+            match tolerations.iter_mut().find(same) {
+                Some(found) => *found = wanted,
+                None => tolerations.push(wanted),
             }
         }
-        if tolerations.len() > before {
+        if !tolerations.is_empty() {
             pod.set(&["spec", "tolerations"], Value::Array(tolerations));
         }
         Ok(())
@@ -177,7 +190,8 @@ const TOPOLOGY_LABELS: [&str; 2] = ["topology.kubernetes.io/zone", "topology.kub
 impl Plugin for TopologyLabels {
     fn handles(&self, request: &Request<'_>) -> bool {
         let binding = request.is_any_of("", "pods") && request.subresource == "binding" || request.is("", "bindings");
-        request.operation == Operation::Create && (binding || request.is("", "pods"))
+        let on = request.deps.settings.gates.enabled("PodTopologyLabelsAdmission");
+        on && request.operation == Operation::Create && (binding || request.is("", "pods"))
     }
 
     async fn admit(&self, request: &Request<'_>, object: Option<&mut Object>) -> Result<(), Status> {

@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use registry::Operation;
 use serde_json::{Map, Value};
 
-use crate::plugin::{Plugin, Request, core};
+use super::quota_limits::Limits;
+use crate::plugin::{Deps, Plugin, Request, core};
 
 /// How often a charge is tried anew after conflicts.
 const TRIES: usize = 4;
@@ -23,6 +24,7 @@ const REMEMBERED: usize = 1024;
 /// The plugin.
 #[derive(Default)]
 pub struct ResourceQuota {
+    limits: Limits,
     namespaces: Mutex<BTreeMap<String, Arc<Namespace>>>,
 }
 
@@ -123,6 +125,14 @@ impl Charge<'_> {
     }
 }
 
+/// Makes the plugin as configured.
+///
+/// # Errors
+/// The configuration is wrong.
+pub fn make(deps: &Deps) -> Result<Arc<dyn Plugin>, String> {
+    Ok(Arc::new(ResourceQuota { limits: Limits::new(deps)?, ..ResourceQuota::default() }))
+}
+
 impl ResourceQuota {
     fn namespace(&self, name: &str) -> Arc<Namespace> {
         let mut all = self.namespaces.lock();
@@ -185,7 +195,7 @@ impl Plugin for ResourceQuota {
     async fn validate(&self, request: &Request<'_>, object: Option<&Object>) -> Result<(), Status> {
         let Some(object) = object else { return Ok(()) };
         let quotas = request.deps.api.list(&core("resourcequotas"), request.namespace).await?;
-        if quotas.is_empty() {
+        if quotas.is_empty() && self.limits.is_empty() {
             return Ok(());
         }
         let evaluator = Evaluator::of(&request.resource.group, &request.resource.resource);
@@ -201,6 +211,9 @@ impl Plugin for ResourceQuota {
             charge
                 .apply(quota)
                 .or_else(|status| if self.is_behind(request, quota) { Ok(None) } else { Err(status) })?;
+        }
+        if !self.limits.is_empty() {
+            self.limits.check(request, &charge.evaluator, object, &quotas)?;
         }
         self.charge(&charge, quotas).await
     }

@@ -22,7 +22,8 @@ pub(super) struct Policy {
     pub(super) conditions: Conditions,
     pub(super) variables: Vec<Variable>,
     pub(super) validations: Vec<Validation>,
-    pub(super) audit_annotations: Vec<Expression>,
+    /// By their keys.
+    pub(super) audit_annotations: Vec<(String, Expression)>,
     pub(super) mutations: Vec<Mutation>,
     pub(super) reinvoke: bool,
 }
@@ -116,7 +117,7 @@ impl Policy {
             validations: list(spec, "validations").iter().map(|v| Validation::new(&env, v)).collect(),
             audit_annotations: list(spec, "auditAnnotations")
                 .iter()
-                .map(|a| expression(&env, text(a, "valueExpression"), Want::TextOrNull))
+                .map(|a| (text(a, "key").to_owned(), expression(&env, text(a, "valueExpression"), Want::TextOrNull)))
                 .collect(),
             mutations: list(spec, "mutations").iter().map(|m| Mutation::new(&env, m)).collect(),
             reinvoke: text(spec, "reinvocationPolicy") == "IfNeeded",

@@ -6,10 +6,12 @@ use celx::Value;
 use celx::admission::{Has, Want, compile, env};
 use celx::types::Type;
 use meta::Object;
+use rt::time::Instant;
 use serde_json::Value as Json;
 
 use super::answers::Known;
 use super::evaluate::{Expression, OUT_OF_BUDGET, Scope, Stop, Subject};
+use crate::metrics::{Conditioned, metrics};
 use crate::plugin::Request;
 
 /// Upstream's budget for all conditions of one webhook or policy.
@@ -47,12 +49,18 @@ impl Conditions {
         request: &Request<'_>,
         subject: &Subject<'_>,
         params: Option<&Object>,
+        of: Conditioned<'_>,
     ) -> Result<bool, String> {
         if self.is_empty() {
             return Ok(true);
         }
-        let mut answers = Known::default();
-        answers.resolve(request, |answers| self.evaluate(request, subject, params, answers)).await?
+        let (mut answers, started) = (Known::default(), Instant::now());
+        let outcome = answers
+            .resolve(request, |answers| self.evaluate(request, subject, params, answers))
+            .await
+            .and_then(|outcome| outcome);
+        metrics().conditions(of, &outcome, started.elapsed());
+        outcome
     }
 
     fn evaluate(

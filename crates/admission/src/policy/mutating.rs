@@ -10,6 +10,7 @@ use celx::TOTAL_LIMIT;
 use celx::authz::Question;
 use meta::{Object, Status, StatusCause};
 use registry::Operation;
+use rt::time::Instant;
 use serde_json::Value as Json;
 
 use super::answers::Known;
@@ -18,6 +19,7 @@ use super::compile::{Mutation, Policy};
 use super::evaluate::{OUT_OF_BUDGET, Scope, Stop, Subject};
 use super::select::{Hit, Misconfigured, is_exempt, namespace, select};
 use super::source::Source;
+use crate::metrics::{Conditioned, Step, metrics};
 use crate::plugin::{Plugin, Request};
 use crate::webhook::Part;
 use crate::webhook::mutating::taken;
@@ -118,7 +120,16 @@ async fn run(
     }
     let mut changed = false;
     for mutation in &policy.mutations {
-        match run.patched(object, mutation).await? {
+        let started = Instant::now();
+        let patched = run.patched(object, mutation).await?;
+        let error = match &patched {
+            Ok(_) => "no_error",
+            Err(failure) if failure.contains("compilation error: ") => "compile_error",
+            Err(failure) if failure.contains(OUT_OF_BUDGET) => "out_of_budget",
+            Err(_) => "invalid_error",
+        };
+        metrics().mutated(&policy.name, &hit.binding.name, error, started.elapsed());
+        match patched {
             Ok(tree) => {
                 let new = taken(request, tree, object)?;
                 changed |= new != *object;
@@ -141,7 +152,10 @@ impl Run<'_> {
             old: self.old.as_deref(),
             namespace: None,
         };
-        Ok(self.hit.policy.conditions.hold(self.request, &subject, self.params).await)
+        let policy = &self.hit.policy;
+        let operation = self.request.operation;
+        let of = Conditioned { name: &policy.name, kind: "policy", step: Step::Admit, operation };
+        Ok(policy.conditions.hold(self.request, &subject, self.params, of).await)
     }
 
     /// The object after one mutation, in the version that the policy sees.

@@ -1,24 +1,33 @@
 //! The plugin ValidatingAdmissionPolicy.
 
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use auth_api::Edit;
 use celx::authz::Question;
 use celx::{TOTAL_LIMIT, Value};
 use meta::{Object, Status, StatusCause};
+use rt::time::Instant;
+use serde_json::json;
 
 use super::answers::Known;
 use super::compile::{Policy, Validation};
 use super::evaluate::{OUT_OF_BUDGET, Scope, Stop, Subject};
 use super::select::{Hit, is_exempt, namespace, select};
 use super::source::Source;
+use crate::metrics::{Conditioned, Step, metrics};
 use crate::plugin::{Plugin, Request};
 use crate::webhook::review::seen;
 
 /// Longest message that an expression may make, upstream's number.
 const LONGEST_MESSAGE: usize = 5 * 1024;
+/// Longest value of an audit annotation.
+const LONGEST_FACT: usize = 10 * 1024;
+/// Upstream's key for failed validations whose action is `Audit`.
+const AUDIT_KEY: &str = "validation.policy.admission.k8s.io/validation_failure";
 
 pub(super) struct Validating {
     source: Source,
@@ -29,11 +38,60 @@ pub(super) struct Validating {
 struct Denial {
     message: String,
     reason: String,
+    /// Which of the validations.
+    index: usize,
+    /// What metrics call the failure.
+    error: &'static str,
+    /// Whether it denies whatever the binding's actions are.
+    always: bool,
+    took: Duration,
 }
 
 impl Denial {
     fn failed(message: impl Into<String>) -> Self {
-        Self { message: message.into(), reason: String::new() }
+        let message = message.into();
+        let error = match message.as_str() {
+            text if text.contains("compilation error: ") => "compile_error",
+            text if text.contains(OUT_OF_BUDGET) => "out_of_budget",
+            _ => "invalid_error",
+        };
+        Self { message, reason: String::new(), index: 0, error, always: false, took: Duration::ZERO }
+    }
+}
+
+/// What one evaluation came to.
+#[derive(Debug, Default)]
+struct Outcome {
+    denials: Vec<Denial>,
+    /// Failures that the policy ignores, for the metrics.
+    ignored: Vec<Denial>,
+    /// Facts for the audit event by the policy's keys.
+    facts: Vec<(String, String)>,
+}
+
+impl Outcome {
+    /// A failure, as the policy takes failures.
+    fn fail(&mut self, policy: &Policy, denial: Denial) {
+        if policy.ignores_failures { self.ignored.push(denial) } else { self.denials.push(denial) }
+    }
+}
+
+/// Facts of one policy over all its bindings and parameters: each value once, in order.
+#[derive(Default)]
+struct Facts(BTreeMap<String, Vec<String>>);
+
+impl Facts {
+    fn add(&mut self, key: String, value: String) {
+        let values = self.0.entry(key).or_default();
+        if !values.contains(&value) {
+            values.push(value);
+        }
+    }
+
+    fn publish(&mut self, request: &Request<'_>, policy: &str) {
+        for (key, values) in std::mem::take(&mut self.0) {
+            request.warnings.annotate(&format!("{policy}/{key}"), &values.join(", "));
+        }
     }
 }
 
@@ -89,10 +147,21 @@ impl Plugin for Validating {
             return first.map_or(Ok(()), Err);
         }
         let namespace = namespace(request).await?;
-        for hit in &hits {
-            for denial in decide(request, object, hit, namespace.as_deref()).await? {
-                let (policy, binding) = (&hit.policy.name, &hit.binding.name);
+        let mut facts = Facts::default();
+        for (at, hit) in hits.iter().enumerate() {
+            let outcome = decide(request, object, hit, namespace.as_deref()).await?;
+            let (policy, binding) = (&hit.policy.name, &hit.binding.name);
+            for ignored in &outcome.ignored {
+                metrics().validated(policy, binding, ignored.error, "allow", ignored.took);
+            }
+            for denial in outcome.denials {
+                if denial.always {
+                    metrics().validated(policy, binding, denial.error, "deny", denial.took);
+                    first.get_or_insert_with(|| refusal(request, object, policy, Some(binding), &denial));
+                    continue;
+                }
                 for action in &hit.binding.actions {
+                    metrics().validated(policy, binding, denial.error, &action.to_lowercase(), denial.took);
                     match action.as_str() {
                         "Deny" if first.is_none() => {
                             first = Some(refusal(request, object, policy, Some(binding), &denial));
@@ -101,46 +170,64 @@ impl Plugin for Validating {
                             "Validation failed for ValidatingAdmissionPolicy '{policy}' with binding '{binding}': {}",
                             denial.message
                         )),
-                        "Audit" => {
-                            tracing::debug!(policy, binding, message = denial.message, "admission policy failed");
-                        }
+                        "Audit" => request.warnings.annotate(AUDIT_KEY, &audited(hit, &denial)),
                         _ => {}
                     }
                 }
+            }
+            outcome.facts.into_iter().for_each(|(key, value)| facts.add(key, value));
+            if hits.get(at + 1).is_none_or(|next| !Arc::ptr_eq(&next.policy, &hit.policy)) {
+                facts.publish(request, policy);
             }
         }
         first.map_or(Ok(()), Err)
     }
 }
 
-/// All denials of one binding, over all its parameters.
+/// A failed validation as the audit event has it.
+fn audited(hit: &Hit, denial: &Denial) -> String {
+    json!([{
+        "message": denial.message, "policy": hit.policy.name, "binding": hit.binding.name,
+        "expressionIndex": denial.index, "validationActions": hit.binding.actions,
+    }])
+    .to_string()
+}
+
+/// What one binding says, over all its parameters.
 async fn decide(
     request: &Request<'_>,
     object: Option<&Object>,
     hit: &Hit,
     namespace: Option<&Object>,
-) -> Result<Vec<Denial>, Status> {
+) -> Result<Outcome, Status> {
     let policy = &*hit.policy;
     let current = seen(request, object, &hit.invocation.kind)?;
     let old = seen(request, request.old, &hit.invocation.kind)?;
     let subject = Subject { invocation: &hit.invocation, object: current.as_deref(), old: old.as_deref(), namespace };
-    let mut denials = Vec::new();
+    let mut all = Outcome::default();
     for params in &hit.params {
         let params = params.as_deref();
         let before = Subject { namespace: None, ..subject };
-        let found = match policy.conditions.hold(request, &before, params).await {
+        let of = Conditioned { name: &policy.name, kind: "policy", step: Step::Validate, operation: request.operation };
+        match policy.conditions.hold(request, &before, params, of).await {
             Ok(false) => continue,
-            Err(failure) => vec![Denial::failed(failure)].into_iter().filter(|_| !policy.ignores_failures).collect(),
+            Err(failure) => all.fail(policy, Denial::failed(failure)),
             Ok(true) => {
                 let mut answers = Known::default();
                 let evaluated =
                     answers.resolve(request, |answers| validate(policy, request, &subject, params, answers)).await;
-                evaluated.unwrap_or_else(|failure| vec![Denial::failed(failure)])
+                match evaluated {
+                    Ok(outcome) => {
+                        all.denials.extend(outcome.denials);
+                        all.ignored.extend(outcome.ignored);
+                        all.facts.extend(outcome.facts);
+                    }
+                    Err(failure) => all.denials.push(Denial::failed(failure)),
+                }
             }
-        };
-        denials.extend(found);
+        }
     }
-    Ok(denials)
+    Ok(all)
 }
 
 /// Evaluates the validations with one parameter.
@@ -150,34 +237,53 @@ fn validate(
     subject: &Subject<'_>,
     params: Option<&Object>,
     answers: &Known,
-) -> Result<Vec<Denial>, Box<Question>> {
+) -> Result<Outcome, Box<Question>> {
     let review = OnceCell::new();
     let scope = Scope::new(request, subject, params, &policy.variables, answers, &review);
+    let spent = || {
+        let mut outcome = Outcome::default();
+        outcome.fail(policy, Denial::failed(OUT_OF_BUDGET));
+        outcome
+    };
     let mut budget = TOTAL_LIMIT;
-    let failed = |message: String| if policy.ignores_failures { Vec::new() } else { vec![Denial::failed(message)] };
-    let mut denials = Vec::new();
-    for validation in &policy.validations {
-        match scope.evaluate(&validation.expression, &mut budget) {
+    let mut outcome = Outcome::default();
+    for (index, validation) in policy.validations.iter().enumerate() {
+        let started = Instant::now();
+        let result = scope.evaluate(&validation.expression, &mut budget);
+        let took = started.elapsed();
+        match result {
             Ok(Ok(Value::Bool(true))) => {}
             Ok(Ok(_)) => {
                 let message = message(&scope, validation, &mut budget)?;
-                denials.push(Denial { message, reason: validation.reason.clone() });
+                let reason = validation.reason.clone();
+                outcome.denials.push(Denial { message, reason, index, error: "no_error", always: false, took });
             }
-            Ok(Err(failure)) => denials.extend(failed(failure)),
-            Err(Stop::Budget) => return Ok(failed(OUT_OF_BUDGET.to_owned())),
+            Ok(Err(failure)) => outcome.fail(policy, Denial { index, took, ..Denial::failed(failure) }),
+            Err(Stop::Budget) => return Ok(spent()),
             Err(Stop::Pending(question)) => return Err(question),
         }
     }
     let mut budget = TOTAL_LIMIT;
-    for annotation in &policy.audit_annotations {
+    for (key, annotation) in &policy.audit_annotations {
         match scope.evaluate(annotation, &mut budget) {
+            Ok(Ok(Value::Str(text))) => {
+                let mut text = text.as_str().trim().to_owned();
+                if !text.is_empty() {
+                    let end = (0..=LONGEST_FACT.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+                    text.truncate(end.unwrap_or(0));
+                    outcome.facts.push((key.clone(), text));
+                }
+            }
             Ok(Ok(_)) => {}
-            Ok(Err(failure)) => denials.extend(failed(failure)),
-            Err(Stop::Budget) => return Ok(failed(OUT_OF_BUDGET.to_owned())),
+            Ok(Err(failure)) if !policy.ignores_failures => {
+                outcome.denials.push(Denial { always: true, ..Denial::failed(failure) });
+            }
+            Ok(Err(_)) => {}
+            Err(Stop::Budget) => return Ok(spent()),
             Err(Stop::Pending(question)) => return Err(question),
         }
     }
-    Ok(denials)
+    Ok(outcome)
 }
 
 /// What a failed validation says: its message expression, else its message, else the expression.

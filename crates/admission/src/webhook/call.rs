@@ -6,11 +6,13 @@ use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use meta::{Object, Status};
+use rt::time::Instant;
 use serde_json::Value;
 
 use super::config::Hook;
 use super::matching::Invocation;
 use super::review::{Answer, Question, converted, rejection};
+use crate::metrics::{Asked, Step, metrics};
 use crate::plugin::Request;
 
 /// Where a webhook is, and whom to trust there.
@@ -84,7 +86,7 @@ impl Target {
 }
 
 /// How a call ended that gave no "yes".
-pub(super) enum Failure {
+enum Failure {
     /// The webhook said no.
     Rejected(Status),
     /// It could not be asked; the failure policy decides.
@@ -94,24 +96,50 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// What the client gets, or `None` when the request goes on.
-    pub(super) fn outcome(self, hook: &Hook) -> Option<Status> {
+    fn asked(&self) -> Asked {
         match self {
-            Self::Rejected(status) | Self::Refused(status) => Some(status),
-            Self::Call(cause) => {
-                let failed = format!("failed calling webhook {:?}: {cause}", hook.name);
-                if hook.fail_open {
-                    tracing::warn!(webhook = hook.name, cause, "webhook failed, failing open");
-                    return None;
-                }
-                Some(Status::internal(failed))
-            }
+            Self::Rejected(status) => Asked::Rejected(status.code),
+            Self::Call(_) => Asked::Failed,
+            Self::Refused(_) => Asked::Refused,
         }
     }
 }
 
+/// Asks one webhook and counts it. `None` is a failure that does not matter; `place` names the call in the audit event.
+///
+/// # Errors
+/// What the client gets.
+pub(super) async fn invoke(
+    caller: &dyn Caller,
+    hook: &Hook,
+    request: &Request<'_>,
+    invocation: &Invocation,
+    object: Option<Object>,
+    (step, place): (Step, &str),
+) -> Result<Option<Answer>, Status> {
+    let started = Instant::now();
+    let outcome = ask(caller, hook, request, invocation, object, step == Step::Admit).await;
+    let (asked, open) = match &outcome {
+        Ok(_) => (Asked::Allowed, false),
+        Err(failure) => (failure.asked(), hook.fail_open && matches!(failure, Failure::Call(_))),
+    };
+    metrics().webhook(&hook.name, step, request.operation, asked, open, started.elapsed());
+    match outcome {
+        Ok(answer) => Ok(Some(answer)),
+        Err(Failure::Rejected(status) | Failure::Refused(status)) => Err(status),
+        Err(Failure::Call(cause)) if open => {
+            tracing::warn!(webhook = hook.name, cause, "webhook failed, failing open");
+            let part = if step == Step::Admit { "mutation" } else { "validating" };
+            let key = format!("failed-open.{part}.webhook.admission.k8s.io/{place}");
+            request.warnings.annotate(&key, &hook.name);
+            Ok(None)
+        }
+        Err(Failure::Call(cause)) => Err(Status::internal(format!("failed calling webhook {:?}: {cause}", hook.name))),
+    }
+}
+
 /// Asks one webhook. `object` is in the invocation's kind already.
-pub(super) async fn ask(
+async fn ask(
     caller: &dyn Caller,
     hook: &Hook,
     request: &Request<'_>,
@@ -137,5 +165,8 @@ pub(super) async fn ask(
         .read(&answer, mutating)
         .map_err(|e| Failure::Call(format!("received invalid webhook response: {e}")))?;
     answer.warnings.iter().for_each(|warning| request.warnings.add(warning.clone()));
+    for (key, value) in &answer.annotations {
+        request.warnings.annotate(&format!("{}/{key}", hook.name), value);
+    }
     if answer.allowed { Ok(answer) } else { Err(Failure::Rejected(rejection(&hook.name, answer.status))) }
 }

@@ -63,6 +63,7 @@ struct Raw {
 pub(super) struct Hook {
     /// Configuration, index and name: unique.
     pub(super) uid: String,
+    pub(super) configuration: String,
     pub(super) name: String,
     pub(super) client: ClientConfig,
     pub(super) criteria: Criteria,
@@ -79,6 +80,7 @@ impl Hook {
         let is = |value: &Option<String>, wanted: &str| value.as_deref() == Some(wanted);
         Self {
             uid: format!("{configuration}/{}/{index}", raw.name),
+            configuration: configuration.to_owned(),
             fail_open: is(&raw.failure_policy, "Ignore"),
             criteria: Criteria {
                 rules: raw.rules.unwrap_or_default(),

@@ -18,6 +18,7 @@ use serde_json::Value;
 use tokio_rustls::TlsConnector;
 
 use super::call::{CallError, Caller, Target};
+use super::credentials::Credentials;
 use crate::plugin::core;
 use crate::pod::{items, text};
 
@@ -33,13 +34,19 @@ type Connection = SendRequest<Full<Bytes>>;
 /// Calls webhooks over HTTPS; Services are reached at one of their ready endpoints.
 pub struct HttpCaller {
     api: Arc<dyn Edit>,
+    credentials: Credentials,
     idle: Mutex<BTreeMap<Target, Vec<Connection>>>,
 }
 
 impl HttpCaller {
     /// Looks Services up through `api`.
     pub fn new(api: Arc<dyn Edit>) -> Self {
-        Self { api, idle: Mutex::default() }
+        Self::with_credentials(api, Credentials::default())
+    }
+
+    /// Shows webhooks what they are to see, too.
+    pub(super) fn with_credentials(api: Arc<dyn Edit>, credentials: Credentials) -> Self {
+        Self { api, credentials, idle: Mutex::default() }
     }
 
     fn take(&self, target: &Target) -> Option<Connection> {
@@ -71,7 +78,9 @@ impl HttpCaller {
         let stream = wire::dial(&host, port).await.map_err(dial)?;
         stream.set_nodelay(true).map_err(dial)?;
         let authorities = pki::pem::certificates(&target.ca);
-        let mut config = pki::tls::client_config(&authorities, None).map_err(|e| e.to_string())?;
+        let credential = self.credentials.of_target(&target.host, target.port);
+        let pair = credential.and_then(|c| c.pair.as_ref());
+        let mut config = pki::tls::client_config(&authorities, pair).map_err(|e| e.to_string())?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let name = ServerName::try_from(target.host.clone()).map_err(|e| e.to_string())?;
         let tls = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
@@ -109,13 +118,16 @@ impl HttpCaller {
                 None => self.connect(target).await?,
             };
             let join = if target.path.contains('?') { '&' } else { '?' };
-            let request = http::Request::post(format!("{}{join}timeout={seconds}s", target.path))
+            let mut request = http::Request::post(format!("{}{join}timeout={seconds}s", target.path))
                 .header("host", format!("{}:{}", target.host, target.port))
                 .header("content-type", "application/json")
                 .header("accept", "application/json, */*")
-                .header("user-agent", "kube-apiserver-admission")
-                .body(Full::new(body.clone()))
-                .map_err(|e| e.to_string())?;
+                .header("user-agent", "kube-apiserver-admission");
+            let credential = self.credentials.of_target(&target.host, target.port);
+            if let Some(text) = credential.and_then(|c| c.authorization.as_deref()) {
+                request = request.header("authorization", text);
+            }
+            let request = request.body(Full::new(body.clone())).map_err(|e| e.to_string())?;
             let response = match connection.send_request(request).await {
                 Ok(response) => response,
                 // The other side closed a connection that was kept: once more on a fresh one.

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::config::{Hook, Rule};
 use super::review::seen;
+use crate::metrics::{Conditioned, Step};
 use crate::plugin::{Request, core};
 use crate::policy::Subject;
 
@@ -183,6 +184,7 @@ pub(super) async fn should_call(
     hook: &Hook,
     request: &Request<'_>,
     object: Option<&Object>,
+    step: Step,
 ) -> Result<Option<Invocation>, Status> {
     let Some(invocation) = matched(&hook.criteria, false, request, object).await? else { return Ok(None) };
     if hook.conditions.is_empty() {
@@ -192,7 +194,8 @@ pub(super) async fn should_call(
     let old = seen(request, request.old, &invocation.kind)?;
     let (current, old) = (current.as_deref(), old.as_deref());
     let subject = Subject { invocation: &invocation, object: current, old, namespace: None };
-    match hook.conditions.hold(request, &subject, None).await {
+    let of = Conditioned { name: &hook.name, kind: "webhook", step, operation: request.operation };
+    match hook.conditions.hold(request, &subject, None, of).await {
         Ok(true) => Ok(Some(invocation)),
         Ok(false) => Ok(None),
         Err(_) if hook.fail_open => Ok(None),

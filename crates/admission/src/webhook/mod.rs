@@ -2,6 +2,7 @@
 
 mod call;
 pub(crate) mod config;
+mod credentials;
 mod http;
 pub(crate) mod matching;
 pub(crate) mod mutating;
@@ -18,18 +19,26 @@ pub use http::HttpCaller;
 pub(crate) use round::Part;
 pub use round::Round;
 
-fn caller(deps: &Deps) -> Arc<dyn Caller> {
-    deps.webhooks.clone().unwrap_or_else(|| Arc::new(HttpCaller::new(deps.api.clone())))
+fn caller(deps: &Deps, plugin: &str) -> Result<Arc<dyn Caller>, String> {
+    let credentials = credentials::Credentials::of(&deps.settings.configs, plugin)?;
+    let usual = || Arc::new(HttpCaller::with_credentials(deps.api.clone(), credentials)) as Arc<dyn Caller>;
+    Ok(deps.webhooks.clone().unwrap_or_else(usual))
 }
 
 /// The plugin MutatingAdmissionWebhook.
-pub fn mutating(deps: &Deps) -> Arc<dyn Plugin> {
-    Arc::new(mutating::Mutating::new(caller(deps)))
+///
+/// # Errors
+/// Its configuration cannot be used.
+pub fn mutating(deps: &Deps) -> Result<Arc<dyn Plugin>, String> {
+    Ok(Arc::new(mutating::Mutating::new(caller(deps, "MutatingAdmissionWebhook")?)))
 }
 
 /// The plugin ValidatingAdmissionWebhook.
-pub fn validating(deps: &Deps) -> Arc<dyn Plugin> {
-    Arc::new(validating::Validating::new(caller(deps)))
+///
+/// # Errors
+/// Its configuration cannot be used.
+pub fn validating(deps: &Deps) -> Result<Arc<dyn Plugin>, String> {
+    Ok(Arc::new(validating::Validating::new(caller(deps, "ValidatingAdmissionWebhook")?)))
 }
 
 #[cfg(test)]

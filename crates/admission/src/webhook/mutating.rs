@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use meta::{Object, Status, patch};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::call::{Caller, ask};
+use super::call::{Caller, invoke};
 use super::config::{Hook, Hooks};
 use super::matching::{Invocation, is_exempt, should_call};
 use super::review::converted;
 use super::round::Part;
+use crate::metrics::Step;
 use crate::plugin::{Plugin, Request};
 
 pub(super) struct Mutating {
@@ -56,12 +57,12 @@ impl Mutating {
         request: &Request<'_>,
         invocation: &Invocation,
         object: Option<&mut Object>,
+        place: &str,
     ) -> Result<bool, Status> {
         let seen = converted(request, object.as_deref(), &invocation.kind)?;
-        let answer = match ask(self.caller.as_ref(), hook, request, invocation, seen.clone(), true).await {
-            Ok(answer) => answer,
-            Err(failure) => return failure.outcome(hook).map_or(Ok(false), Err),
-        };
+        let at = (Step::Admit, place);
+        let answer = invoke(self.caller.as_ref(), hook, request, invocation, seen.clone(), at).await?;
+        let Some(answer) = answer else { return Ok(false) };
         let Some(bytes) = answer.patch else { return Ok(false) };
         let (Some(object), Some(seen)) = (object, seen) else {
             let cause = format!(
@@ -73,6 +74,11 @@ impl Mutating {
         let new = patched(request, seen, &bytes, object)?;
         let changed = new != *object;
         *object = new;
+        if request.warnings.records_bodies() {
+            let patch: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            let fact = json!({"configuration": hook.configuration, "webhook": hook.name, "patch": patch, "patchType": "JSONPatch"});
+            request.warnings.annotate(&format!("patch.webhook.admission.k8s.io/{place}"), &fact.to_string());
+        }
         Ok(changed)
     }
 }
@@ -89,12 +95,17 @@ impl Plugin for Mutating {
             return Ok(());
         }
         request.round.enter(Part::Webhooks, object.as_deref());
-        for hook in hooks.iter() {
-            let Some(invocation) = should_call(hook, request, object.as_deref()).await? else { continue };
+        for (at, hook) in hooks.iter().enumerate() {
+            let Some(invocation) = should_call(hook, request, object.as_deref(), Step::Admit).await? else { continue };
             if !request.round.wants(Part::Webhooks, &hook.uid) {
                 continue;
             }
-            let changed = self.call(hook, request, &invocation, object.as_deref_mut()).await?;
+            let place = format!("round_{}_index_{at}", request.round.number());
+            let called = self.call(hook, request, &invocation, object.as_deref_mut(), &place).await;
+            let changed = *called.as_ref().unwrap_or(&false);
+            let fact = json!({"configuration": hook.configuration, "webhook": hook.name, "mutated": changed});
+            request.warnings.annotate(&format!("mutation.webhook.admission.k8s.io/{place}"), &fact.to_string());
+            called?;
             request.round.called(Part::Webhooks, &hook.uid, changed, hook.reinvoke);
         }
         request.round.leave(Part::Webhooks, object.as_deref());

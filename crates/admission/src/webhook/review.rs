@@ -1,6 +1,7 @@
 //! AdmissionReview: the question, and what may be made of the answer.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -25,6 +26,8 @@ pub(super) struct Answer {
     pub(super) patch: Option<Vec<u8>>,
     pub(super) status: Option<Status>,
     pub(super) warnings: Vec<String>,
+    /// Facts for the audit event, by the webhook's keys.
+    pub(super) annotations: BTreeMap<String, String>,
 }
 
 fn kind_of(kind: &GroupVersionKind) -> Value {
@@ -162,6 +165,7 @@ impl Question {
             patch,
             status: response.status,
             warnings: response.warnings.unwrap_or_default(),
+            annotations: response.audit_annotations.unwrap_or_default(),
         })
     }
 }
@@ -196,6 +200,7 @@ struct Response {
     patch_type: Option<String>,
     status: Option<Status>,
     warnings: Option<Vec<String>>,
+    audit_annotations: Option<BTreeMap<String, String>>,
 }
 
 /// The refusal that a webhook's "no" becomes.

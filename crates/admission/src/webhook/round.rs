@@ -45,6 +45,11 @@ impl Round {
         due
     }
 
+    /// The run's number, from 0.
+    pub(crate) fn number(&self) -> u8 {
+        u8::from(self.0.lock().second)
+    }
+
     /// At the start of a part: changes by others since the first run count like its own.
     pub(crate) fn enter(&self, part: Part, object: Option<&Object>) {
         let mut state = self.0.lock();

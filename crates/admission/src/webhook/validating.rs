@@ -6,10 +6,11 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use meta::{Object, Status};
 
-use super::call::{Caller, ask};
+use super::call::{Caller, invoke};
 use super::config::Hooks;
 use super::matching::{is_exempt, should_call};
 use super::review::converted;
+use crate::metrics::Step;
 use crate::plugin::{Plugin, Request};
 
 pub(super) struct Validating {
@@ -33,14 +34,15 @@ impl Plugin for Validating {
         let hooks = self.hooks.all(request).await?;
         let mut calls = Vec::new();
         for hook in hooks.iter() {
-            if let Some(invocation) = should_call(hook, request, object).await? {
+            if let Some(invocation) = should_call(hook, request, object, Step::Validate).await? {
                 let seen = converted(request, object, &invocation.kind)?;
                 calls.push((hook, invocation, seen));
             }
         }
-        let calls = calls.into_iter().map(|(hook, invocation, seen)| async move {
-            let asked = ask(self.caller.as_ref(), hook, request, &invocation, seen, false).await;
-            asked.err().and_then(|failure| failure.outcome(hook))
+        let calls = calls.into_iter().enumerate().map(|(at, (hook, invocation, seen))| async move {
+            let place = format!("round_0_index_{at}");
+            let place = (Step::Validate, place.as_str());
+            invoke(self.caller.as_ref(), hook, request, &invocation, seen, place).await.err()
         });
         match join_all(calls).await.into_iter().flatten().next() {
             Some(refusal) => Err(refusal),

@@ -45,6 +45,8 @@ pub(crate) struct Backend {
     name: &'static str,
     mode: Mode,
     sink: Arc<dyn Sink>,
+    /// Bytes above which an event loses its bodies.
+    truncate: Option<usize>,
     queue: Option<mpsc::Sender<Arc<Event>>>,
     errors: CounterVec,
     events: Arc<telemetry::metrics::Counter>,
@@ -52,7 +54,13 @@ pub(crate) struct Backend {
 
 impl Backend {
     /// Starts the queue's task when there is one; at shutdown it writes what is left.
-    pub fn start(name: &'static str, sink: Arc<dyn Sink>, mode: Mode, batch: Batch, shutdown: &Shutdown) -> Self {
+    pub fn start(
+        name: &'static str,
+        sink: Arc<dyn Sink>,
+        (mode, truncate): (Mode, Option<usize>),
+        batch: Batch,
+        shutdown: &Shutdown,
+    ) -> Self {
         let errors = telemetry::metrics::counter_vec(
             "apiserver_audit_error_total",
             "Counter of audit events that failed to be audited properly. Plugin identifies the plugin affected by the error.",
@@ -70,7 +78,7 @@ impl Backend {
             rt::spawn("audit", task.run(receiver, shutdown.clone()));
             sender
         });
-        Self { name, mode, sink, queue, errors, events }
+        Self { name, mode, sink, truncate, queue, errors, events }
     }
 
     pub fn mode(&self) -> Mode {
@@ -80,6 +88,17 @@ impl Backend {
     /// Whether the event was taken.
     pub async fn take(&self, event: Arc<Event>) -> bool {
         self.events.add(1);
+        let event = match self.truncate {
+            None => event,
+            Some(limit) => match event.within(limit) {
+                Some(event) => event,
+                None => {
+                    self.errors.with(&["truncate"]).add(1);
+                    tracing::error!(plugin = "truncate", "event is too large even after truncating");
+                    return true;
+                }
+            },
+        };
         let taken = match &self.queue {
             Some(queue) => queue.try_send(event).map_err(|_| "the queue is full".to_owned()),
             None => self.sink.write(&[event]).await,

@@ -28,7 +28,7 @@ pub(crate) struct LogFile {
     max_size: u64,
     max_backups: usize,
     max_age_days: i64,
-    truncate: Option<usize>,
+    compress: bool,
     target: Mutex<Target>,
 }
 
@@ -47,10 +47,13 @@ impl LogFile {
         Ok(Self {
             path: path.to_owned(),
             legacy: flags.audit_log_format == "legacy",
-            max_size: if flags.audit_log_maxsize == 0 { 100 } else { flags.audit_log_maxsize } * MEBIBYTE,
-            max_backups: flags.audit_log_maxbackup,
+            max_size: match u64::try_from(flags.audit_log_maxsize) {
+                Ok(0) | Err(_) => 100 * MEBIBYTE,
+                Ok(given) => given.saturating_mul(MEBIBYTE),
+            },
+            max_backups: usize::try_from(flags.audit_log_maxbackup).unwrap_or(0),
             max_age_days: flags.audit_log_maxage,
-            truncate: flags.audit_log_truncate_enabled.then_some(flags.audit_log_truncate_max_event_size),
+            compress: flags.audit_log_compress,
             target: Mutex::new(target),
         })
     }
@@ -61,7 +64,7 @@ impl LogFile {
             if self.legacy {
                 text.push_str(&event.legacy_line());
             } else {
-                text.push_str(&encoded(event, self.truncate));
+                text.push_str(&serde_json::to_string(&**event).unwrap_or_default());
             }
             text.push('\n');
         }
@@ -74,9 +77,17 @@ impl LogFile {
             && *size > 0
             && size + text.len() as u64 > self.max_size
         {
-            std::fs::rename(&self.path, self.aside())?;
+            let aside = self.aside();
+            std::fs::rename(&self.path, &aside)?;
             *target = open(&self.path)?;
             self.clean()?;
+            if self.compress {
+                rt::spawn_blocking(move || {
+                    if let Err(error) = compress(&aside) {
+                        tracing::error!(path = %aside.display(), %error, "audit log was not compressed");
+                    }
+                });
+            }
         }
         match &mut *target {
             Target::Output => std::io::stdout().lock().write_all(text.as_bytes()),
@@ -103,7 +114,7 @@ impl LogFile {
             let time = meta::time::format_micros(at).replace(':', "-");
             let path = self.path.with_file_name(format!("{stem}{}{extension}", &time[..time.len() - 4]));
             match at.checked_add(Duration::from_millis(1)) {
-                Ok(next) if path.exists() => at = next,
+                Ok(next) if path.exists() || gzipped(&path).exists() => at = next,
                 _ => return path,
             }
         }
@@ -115,7 +126,7 @@ impl LogFile {
         let directory = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let own = |path: &PathBuf| {
             let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            name.starts_with(&stem) && name.ends_with(&extension)
+            name.starts_with(&stem) && (name.ends_with(&extension) || name.ends_with(&format!("{extension}.gz")))
         };
         let mut old: Vec<PathBuf> =
             std::fs::read_dir(directory)?.filter_map(|e| Some(e.ok()?.path())).filter(own).collect();
@@ -133,15 +144,21 @@ impl LogFile {
     }
 }
 
-/// An event as JSON; bodies that make it too long are left out.
-pub(super) fn encoded(event: &Event, limit: Option<usize>) -> String {
-    let text = serde_json::to_string(event).unwrap_or_default();
-    if limit.is_none_or(|limit| text.len() <= limit) {
-        return text;
-    }
-    let mut short = event.clone();
-    (short.request_object, short.response_object) = (None, None);
-    serde_json::to_string(&short).unwrap_or_default()
+fn gzipped(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".gz");
+    PathBuf::from(name)
+}
+
+/// Puts a compressed file in the place of a log; one that was begun and not ended is begun anew.
+fn compress(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let to = gzipped(path);
+    let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&to)?;
+    let mut encoder = flate2::write::GzEncoder::new(file, flate2::Compression::default());
+    std::io::copy(&mut File::open(path)?, &mut encoder)?;
+    encoder.finish()?.sync_all()?;
+    std::fs::remove_file(path)
 }
 
 fn open(path: &Path) -> std::io::Result<Target> {

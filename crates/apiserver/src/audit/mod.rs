@@ -81,12 +81,12 @@ impl Auditor {
         let mut backends = Vec::new();
         if let Some(path) = &flags.audit_log_path {
             let sink: Arc<dyn Sink> = Arc::new(log_file::LogFile::open(path, flags)?);
-            let mode = flags.log_mode()?;
+            let mode = (flags.log_mode()?, flags.log_truncate());
             backends.push(Backend::start("log", sink, mode, flags.log_batch()?, shutdown));
         }
         if let Some(path) = &flags.audit_webhook_config_file {
             let sink: Arc<dyn Sink> = Arc::new(webhook::Webhook::new(path, flags)?);
-            let mode = flags.webhook_mode()?;
+            let mode = (flags.webhook_mode()?, flags.webhook_truncate());
             backends.push(Backend::start("webhook", sink, mode, flags.webhook_batch()?, shutdown));
         }
         if backends.is_empty() { Ok(None) } else { Ok(Some(Arc::new(Self { policy, backends }))) }

@@ -101,3 +101,37 @@ async fn a_log_is_put_aside_and_old_ones_go() {
     assert_eq!(names.len(), 3, "{names:?}");
     assert!(std::fs::metadata(&path).expect("there").len() < 1024 * 1024);
 }
+
+#[test]
+fn large_events_lose_their_bodies() {
+    let body = Some(serde_json::Value::from("x".repeat(2000)));
+    let event = |level| {
+        let mut event = trail::Event::default();
+        (event.level, event.request_object) = (level, body.clone());
+        Arc::new(event)
+    };
+    assert!(event(Level::Request).within(4000).expect("fits").request_object.is_some());
+    let short = event(Level::Request).within(1000).expect("fits without its body");
+    let text = serde_json::to_string(&*short).expect("encoded");
+    assert!(short.request_object.is_none() && text.contains("\"audit.k8s.io/truncated\":\"true\""), "{text}");
+    assert!(event(Level::Metadata).within(1000).is_none(), "there was nothing to leave out");
+    assert!(event(Level::Request).within(10).is_none());
+}
+
+#[test]
+fn flags_that_contradict_are_refused() {
+    let problems = |line: &[&str]| {
+        let line = [&["x", "--audit-log-path=-"][..], line].concat();
+        Line::try_parse_from(line).expect("flags").audit.problems()
+    };
+    assert_eq!(problems(&[]), [""; 0]);
+    for (flag, wanted) in [
+        ("--audit-log-maxage=-1", "--audit-log-maxage -1 can't be a negative number"),
+        ("--audit-log-format=xml", "invalid audit log format xml, allowed formats are \"legacy,json\""),
+        ("--audit-log-mode=x", "invalid audit log mode x, allowed modes are \"batch,blocking,blocking-strict\""),
+    ] {
+        assert_eq!(problems(&[flag]), [wanted], "{flag}");
+    }
+    let batch = ["--audit-log-mode=batch", "--audit-log-batch-max-size=0"];
+    assert_eq!(problems(&batch), ["invalid audit batch log max batch size 0, must be a positive number"]);
+}

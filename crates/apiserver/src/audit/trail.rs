@@ -114,6 +114,21 @@ pub(crate) struct Event {
 }
 
 impl Event {
+    /// The event, without its bodies when it is larger than `limit` bytes; `None` when it still is.
+    pub fn within(self: Arc<Self>, limit: usize) -> Option<Arc<Self>> {
+        let size = |event: &Self| serde_json::to_string(event).map_or(0, |text| text.len());
+        if size(&self) <= limit {
+            return Some(self);
+        }
+        if self.level < Level::Request {
+            return None;
+        }
+        let mut short = (*self).clone();
+        (short.request_object, short.response_object) = (None, None);
+        short.annotations.insert("audit.k8s.io/truncated".into(), "true".into());
+        (size(&short) <= limit).then(|| Arc::new(short))
+    }
+
     /// For the log's old format.
     pub fn legacy_line(&self) -> String {
         let quote = |text: &str| if text.is_empty() { "\"<none>\"".to_owned() } else { format!("{text:?}") };
@@ -219,14 +234,6 @@ impl Trail {
         self.auditor.record(event).await
     }
 
-    /// Adds a fact; the first value of a key stays.
-    pub fn annotate(&self, key: &str, value: &str) {
-        let mut event = self.event.lock();
-        if !event.annotations.contains_key(key) {
-            event.annotations.insert(key.to_owned(), value.to_owned());
-        }
-    }
-
     /// The user that the request acts as.
     pub fn impersonates(&self, user: &UserInfo, constraint: &str) {
         let mut event = self.event.lock();
@@ -305,6 +312,19 @@ impl Trail {
         }
         status["code"] = code.into();
         self.event.lock().response_status = Some(status);
+    }
+}
+
+impl registry::Annotate for Trail {
+    fn annotate(&self, key: &str, value: &str) {
+        let mut event = self.event.lock();
+        if !event.annotations.contains_key(key) {
+            event.annotations.insert(key.to_owned(), value.to_owned());
+        }
+    }
+
+    fn records_bodies(&self) -> bool {
+        self.wants_request()
     }
 }
 

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use super::AuditError;
 use super::backend::Sink;
 use super::flags::AuditFlags;
-use super::log_file::encoded;
 use super::trail::Event;
 
 /// Posts of one batch before it is lost, as upstream.
@@ -20,7 +19,6 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct Webhook {
     server: client::Webhook,
     backoff: Duration,
-    truncate: Option<usize>,
 }
 
 impl Webhook {
@@ -28,16 +26,14 @@ impl Webhook {
         let server = client::Webhook::load(path, "kube-apiserver").map_err(AuditError::Webhook)?;
         let backoff = meta::time::parse_go_duration(&flags.audit_webhook_initial_backoff)
             .ok_or_else(|| AuditError::Flags("--audit-webhook-initial-backoff: not a duration".into()))?;
-        let truncate = flags.audit_webhook_truncate_enabled.then_some(flags.audit_webhook_truncate_max_event_size);
-        Ok(Self { server, backoff, truncate })
+        Ok(Self { server, backoff })
     }
 }
 
 #[async_trait]
 impl Sink for Webhook {
     async fn write(&self, events: &[Arc<Event>]) -> Result<(), String> {
-        let items: Vec<Value> =
-            events.iter().filter_map(|e| serde_json::from_str(&encoded(e, self.truncate)).ok()).collect();
+        let items: Vec<Value> = events.iter().filter_map(|event| serde_json::to_value(&**event).ok()).collect();
         let body = json!({"kind": "EventList", "apiVersion": "audit.k8s.io/v1", "metadata": {}, "items": items});
         let mut pause = self.backoff;
         let mut tries = 1;

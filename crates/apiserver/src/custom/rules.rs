@@ -29,38 +29,53 @@ pub(super) struct Rules {
     items: Option<Box<Rules>>,
     /// Of a list that is a map: by which fields its items are matched.
     keys: Option<Vec<String>>,
+    /// Rules of the schema's `allOf`, on the same value.
+    all_of: Vec<Rules>,
 }
 
 impl Rules {
     /// The rules of a schema; `None` when it has none.
     pub(super) fn compile(schema: &Value, root: bool) -> Option<Self> {
-        let text = |field: &str| schema.get(field).and_then(Value::as_str).unwrap_or("");
+        Self::build(schema, schema, root)
+    }
+
+    /// The rules of `schema` on values that `node` describes: the schema itself, or one around it that has `schema` in its
+    /// `allOf`, which says more about parts that `node` has.
+    fn build(schema: &Value, node: &Value, root: bool) -> Option<Self> {
         let embedded =
             |child: &Value| child.get("x-kubernetes-embedded-resource").and_then(Value::as_bool).unwrap_or(false);
         let below = |field: &str| {
             let child = schema.get(field).filter(|child| child.is_object())?;
-            Self::compile(child, embedded(child)).map(Box::new)
+            let node = node.get(field).filter(|node| node.is_object())?;
+            Self::build(child, node, embedded(node)).map(Box::new)
         };
+        let nodes = node.get("properties").and_then(Value::as_object);
         let properties: BTreeMap<String, Self> = schema
             .get("properties")
             .and_then(Value::as_object)
             .into_iter()
             .flatten()
-            .filter_map(|(name, child)| Some((name.clone(), Self::compile(child, embedded(child))?)))
+            .filter_map(|(name, child)| {
+                let node = nodes?.get(name)?;
+                Some((name.clone(), Self::build(child, node, embedded(node))?))
+            })
             .collect();
         let (additional, items) = (below("additionalProperties"), below("items"));
-        let own = schema.get("x-kubernetes-validations").and_then(Value::as_array).filter(|rules| !rules.is_empty());
-        if own.is_none() && properties.is_empty() && additional.is_none() && items.is_none() {
+        let list = |field: &str| schema.get(field).and_then(Value::as_array).into_iter().flatten();
+        let all_of: Vec<Self> = list("allOf").filter_map(|part| Self::build(part, node, root)).collect();
+        let own: Vec<&Value> = list("x-kubernetes-validations").collect();
+        if own.is_empty() && properties.is_empty() && additional.is_none() && items.is_none() && all_of.is_empty() {
             return None;
         }
-        let ty = declare(schema, root).map_or(Type::DYN, |declared| declared.ty);
-        let rules = own.into_iter().flatten().map(|rule| Rule::compile(rule, &ty));
+        let ty = declare(node, root).map_or(Type::DYN, |declared| declared.ty);
+        let rules = own.into_iter().map(|rule| Rule::compile(rule, &ty));
         let rules = rules.map(|rule| {
             let path = Some(&rule.field_path).filter(|path| !path.is_empty());
-            let path = path.and_then(|path| field_path(path, schema));
+            let path = path.and_then(|path| field_path(path, node));
             (rule, path)
         });
-        let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
+        let text = |field: &str| node.get(field).and_then(Value::as_str).unwrap_or("");
+        let keys = node.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
         Some(Self {
             rules: rules.collect(),
             ty,
@@ -71,21 +86,48 @@ impl Rules {
             keys: keys
                 .filter(|_| text("x-kubernetes-list-type") == "map")
                 .map(|keys| keys.iter().filter_map(Value::as_str).map(str::to_owned).collect()),
+            all_of,
         })
     }
 
     /// What the rules find wrong with an object.
     pub(super) fn check(&self, object: &Value, old: Option<&Value>) -> Vec<Error> {
-        let mut check = Check { errors: Vec::new(), budget: TOTAL_LIMIT };
+        self.walk(object, old).errors
+    }
+
+    /// What they find wrong with values that the update did not change: it is let pass, with warnings.
+    pub(super) fn warnings(&self, object: &Value, old: &Value) -> Vec<String> {
+        self.walk(object, Some(old)).let_pass.iter().map(ToString::to_string).collect()
+    }
+
+    fn walk(&self, object: &Value, old: Option<&Value>) -> Check {
+        let mut check = Check { errors: Vec::new(), let_pass: Vec::new(), budget: TOTAL_LIMIT };
+        let place = Place { unchanged: false, correlated: true, path: Path::default() };
         // The end of the budget ends the walk; its error is among the others.
-        let _ = check.value(self, object, old, false, &Path::default());
-        check.errors
+        let _ = check.value(self, object, old, &place);
+        check
     }
 }
 
 struct Check {
     errors: Vec<Error>,
+    let_pass: Vec<Error>,
     budget: u64,
+}
+
+/// Where the walk is.
+struct Place {
+    /// Whether the nearest part (this one or one above) that has an old value equals it.
+    unchanged: bool,
+    /// Whether old values count for that; not below an `allOf`, as upstream.
+    correlated: bool,
+    path: Path,
+}
+
+impl Place {
+    fn at(&self, path: Path) -> Self {
+        Self { path, ..*self }
+    }
 }
 
 /// The budget is spent.
@@ -97,31 +139,31 @@ fn matching<'v>(old: &'v [Value], item: &Value, keys: &[String]) -> Option<&'v V
 }
 
 impl Check {
-    /// Walks over a value. `unchanged` says whether the nearest part above that has an old value equals it.
-    fn value(
-        &mut self,
-        rules: &Rules,
-        value: &Value,
-        old: Option<&Value>,
-        unchanged: bool,
-        path: &Path,
-    ) -> Result<(), Spent> {
+    /// Walks over a value. `above` has the value's path, and what is known from the parts above.
+    fn value(&mut self, rules: &Rules, value: &Value, old: Option<&Value>, above: &Place) -> Result<(), Spent> {
         if value.is_null() {
             return Ok(());
         }
         let old = old.filter(|old| !old.is_null());
-        let unchanged = old.map_or(unchanged, |old| old == value);
+        let unchanged = match old {
+            Some(old) if above.correlated => old == value,
+            _ => above.unchanged,
+        };
+        let place = Place { unchanged, correlated: above.correlated, path: above.path.clone() };
         for (rule, below) in &rules.rules {
-            self.rule(rules, rule, below.as_deref(), value, old, unchanged, path)?;
+            self.rule(rules, (rule, below.as_deref()), value, old, &place)?;
+        }
+        for part in &rules.all_of {
+            self.value(part, value, old, &Place { correlated: false, path: place.path.clone(), ..*above })?;
         }
         match value {
-            Value::Object(map) => self.map(rules, map, old.and_then(Value::as_object), unchanged, path),
+            Value::Object(map) => self.map(rules, map, old.and_then(Value::as_object), &place),
             Value::Array(items) => {
                 let Some(child) = &rules.items else { return Ok(()) };
                 let old = old.and_then(Value::as_array);
                 for (index, item) in items.iter().enumerate() {
                     let before = rules.keys.as_ref().zip(old).and_then(|(keys, old)| matching(old, item, keys));
-                    self.value(child, item, before, unchanged, &path.index(index))?;
+                    self.value(child, item, before, &place.at(place.path.index(index)))?;
                 }
                 Ok(())
             }
@@ -134,8 +176,7 @@ impl Check {
         rules: &Rules,
         map: &Map<String, Value>,
         old: Option<&Map<String, Value>>,
-        unchanged: bool,
-        path: &Path,
+        place: &Place,
     ) -> Result<(), Spent> {
         if rules.properties.is_empty() && rules.additional.is_none() {
             return Ok(());
@@ -143,9 +184,9 @@ impl Check {
         for (key, value) in map {
             let before = old.and_then(|old| old.get(key));
             if let Some(child) = rules.properties.get(key) {
-                self.value(child, value, before, unchanged, &path.child(key))?;
+                self.value(child, value, before, &place.at(place.path.child(key)))?;
             } else if let Some(child) = &rules.additional {
-                self.value(child, value, before, unchanged, &path.key(key))?;
+                self.value(child, value, before, &place.at(place.path.key(key)))?;
             }
         }
         Ok(())
@@ -160,18 +201,15 @@ impl Check {
         Ok(())
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn rule(
         &mut self,
         rules: &Rules,
-        rule: &Rule,
-        below: Option<&[(String, bool)]>,
+        (rule, below): (&Rule, Option<&[(String, bool)]>),
         value: &Value,
         old: Option<&Value>,
-        unchanged: bool,
-        path: &Path,
+        place: &Place,
     ) -> Result<(), Spent> {
-        let kind = rules.kind.as_str();
+        let (kind, path) = (rules.kind.as_str(), &place.path);
         let program = match &rule.program {
             Ok(program) => program,
             Err(error) => {
@@ -195,7 +233,7 @@ impl Check {
                 Err(Spent)
             }
             Ok(Ok(Cel::Bool(true))) => Ok(()),
-            Ok(Ok(_)) => self.failed(rules, rule, below, &values, value, unchanged, path),
+            Ok(Ok(_)) => self.failed(rules, (rule, below), &values, value, place),
             Ok(Err(CelError::CostExceeded)) => {
                 let why = "no further validation rules will be run due to call cost exceeds limit for rule";
                 self.invalid(path, kind, format!("'{}': {why}: {}", CelError::CostExceeded, rule.shown()));
@@ -225,20 +263,15 @@ impl Check {
     }
 
     /// A rule is false.
-    #[allow(clippy::too_many_arguments)]
     fn failed<'a>(
         &mut self,
         rules: &Rules,
-        rule: &'a Rule,
-        below: Option<&[(String, bool)]>,
+        (rule, below): (&'a Rule, Option<&[(String, bool)]>),
         values: &[Cel<'a>],
         value: &Value,
-        unchanged: bool,
-        path: &Path,
+        place: &Place,
     ) -> Result<(), Spent> {
-        if unchanged && !rule.uses_old_self {
-            return Ok(());
-        }
+        let path = &place.path;
         let worded = match &rule.message_expression {
             Some(Ok(program)) => match self.evaluate(program, values) {
                 Err(Spent) => {
@@ -262,12 +295,18 @@ impl Check {
             Value::Object(_) | Value::Array(_) => rules.kind.as_str().into(),
             scalar => scalar.clone(),
         };
-        self.errors.push(match rule.reason.as_str() {
+        let error = match rule.reason.as_str() {
             "FieldValueForbidden" => Error::forbidden(&path, detail),
             "FieldValueRequired" => Error::required(&path, detail),
             "FieldValueDuplicate" => Error::duplicate(&path, shown),
             _ => Error::invalid(&path, shown, detail),
-        });
+        };
+        let pass = place.unchanged && !rule.uses_old_self;
+        if pass {
+            self.let_pass.push(error)
+        } else {
+            self.errors.push(error)
+        }
         Ok(())
     }
 }

@@ -23,7 +23,8 @@ fn validate(definition: &Definition, object: &Object, old: Option<&Object>) -> V
     let Some(schema) = &version.schema else { return Vec::new() };
     let tree = Value::Object(object.body.clone());
     let mut validator = Validator { patterns: &definition.patterns, errors: Vec::new() };
-    validator.check(&tree, schema, "", true);
+    let old = old.map(|old| Value::Object(old.body.clone()));
+    validator.check(&tree, old.as_ref(), schema, ("", true));
     let mut errors = validator.errors;
     let Some(rules) = &version.rules else { return errors };
     let blocking = |error: &Error| {
@@ -36,9 +37,15 @@ fn validate(definition: &Definition, object: &Object, old: Option<&Object>) -> V
         errors.push(Error::invalid(&Path::default(), Value::Null, why));
         return errors;
     }
-    let old = old.map(|old| Value::Object(old.body.clone()));
     errors.extend(rules.check(&tree, old.as_ref()));
     errors
+}
+
+/// What rules have against values that an update did not change.
+fn warnings(definition: &Definition, object: &Object, old: &Object) -> Vec<String> {
+    let rules = definition.version(&object.gvk().version).and_then(|version| version.rules.as_ref());
+    let tree = |object: &Object| Value::Object(object.body.clone());
+    rules.map(|rules| rules.warnings(&tree(object), &tree(old))).unwrap_or_default()
 }
 
 impl Strategy for Main {
@@ -67,6 +74,10 @@ impl Strategy for Main {
 
     fn validate_update(&self, _cx: &Ctx, object: &Object, old: &Object) -> Vec<field::Error> {
         validate(&self.0, object, Some(old))
+    }
+
+    fn warnings_on_update(&self, _cx: &Ctx, object: &Object, old: &Object) -> Vec<String> {
+        warnings(&self.0, object, old)
     }
 
     fn has_generation(&self) -> bool {
@@ -126,6 +137,10 @@ impl Strategy for StatusPart {
 
     fn validate_update(&self, _cx: &Ctx, object: &Object, old: &Object) -> Vec<field::Error> {
         validate(&self.0, object, Some(old))
+    }
+
+    fn warnings_on_update(&self, _cx: &Ctx, object: &Object, old: &Object) -> Vec<String> {
+        warnings(&self.0, object, old)
     }
 
     fn reset_fields(&self) -> &'static [&'static [&'static str]] {

@@ -37,6 +37,13 @@ fn type_name(value: &Value) -> &'static str {
     }
 }
 
+/// The keys of a list that is a map; none of another.
+fn map_keys(schema: &Value) -> Vec<&str> {
+    let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
+    let keys = keys.filter(|_| schema.get("x-kubernetes-list-type").and_then(Value::as_str) == Some("map"));
+    keys.into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
 fn child(path: &str, step: &str) -> String {
     if path.is_empty() { step.to_owned() } else { format!("{path}.{step}") }
 }
@@ -48,12 +55,16 @@ impl Validator<'_> {
 
     fn fits(&self, value: &Value, schema: &Value) -> bool {
         let mut inner = Validator { patterns: self.patterns, errors: Vec::new() };
-        inner.check(value, schema, "", false);
+        inner.check(value, None, schema, ("", false));
         inner.errors.is_empty()
     }
 
-    /// Checks a value. `resource` leaves `apiVersion`, `kind` and `metadata` alone, which are checked elsewhere.
-    pub fn check(&mut self, value: &Value, schema: &Value, path: &str, resource: bool) {
+    /// Checks a value. `resource` leaves `apiVersion`, `kind` and `metadata` alone, which are checked elsewhere. What an update
+    /// did not change is let pass, whatever is wrong with it: objects must not become stuck when their definition gets stricter.
+    pub fn check(&mut self, value: &Value, old: Option<&Value>, schema: &Value, (path, resource): (&str, bool)) {
+        if old == Some(value) {
+            return;
+        }
         if value.is_null() && schema.get("nullable").and_then(Value::as_bool).unwrap_or(false) {
             return;
         }
@@ -64,8 +75,8 @@ impl Validator<'_> {
         match value {
             Value::String(text) => self.check_string(text, value, schema, path),
             Value::Number(_) => self.check_number(value, schema, path),
-            Value::Array(items) => self.check_array(items, value, schema, path),
-            Value::Object(map) => self.check_object(map, value, schema, path, resource),
+            Value::Array(items) => self.check_array(items, value, old.and_then(Value::as_array), schema, path),
+            Value::Object(map) => self.check_object((map, value), old, schema, path, resource),
             _ => {}
         }
         self.check_combined(value, schema, path);
@@ -78,18 +89,19 @@ impl Validator<'_> {
                 return true;
             }
             let detail = format!("{path} in body must be of type integer,string: {:?}", type_name(value));
-            self.invalid(path, &type_name(value).into(), detail);
+            self.errors.push(Error::type_invalid(&Path::new(path), type_name(value), detail));
             return false;
         }
         let is = type_name(value);
-        let whole = value.as_f64().is_some_and(|f| f.fract() == 0.0);
+        // Beyond 64 bits there are no integers.
+        let whole = value.as_f64().is_some_and(|f| f.fract() == 0.0 && f.abs() < 9.3e18);
         let fits = wanted.is_empty()
             || wanted == is
             || (wanted == "number" && is == "integer")
             || (wanted == "integer" && is == "number" && whole);
         if !fits {
             let detail = format!("{path} in body must be of type {wanted}: {is:?}");
-            self.invalid(path, &is.into(), detail);
+            self.errors.push(Error::type_invalid(&Path::new(path), is, detail));
         }
         fits
     }
@@ -152,7 +164,7 @@ impl Validator<'_> {
         }
     }
 
-    fn check_array(&mut self, items: &[Value], value: &Value, schema: &Value, path: &str) {
+    fn check_array(&mut self, items: &[Value], value: &Value, old: Option<&Vec<Value>>, schema: &Value, path: &str) {
         let limit = |key: &str| schema.get(key).and_then(Value::as_u64);
         let length = items.len() as u64;
         if let Some(max) = limit("maxItems").filter(|max| length > *max) {
@@ -164,8 +176,12 @@ impl Validator<'_> {
         }
         self.check_uniqueness(items, schema, path);
         if let Some(child) = schema.get("items").filter(|i| i.is_object()) {
+            let keys = map_keys(schema);
             for (at, item) in items.iter().enumerate() {
-                self.check(item, child, &format!("{path}[{at}]"), false);
+                // Items are known again only by their keys.
+                let same = |other: &&Value| keys.iter().all(|key| other.get(*key) == item.get(*key));
+                let before = old.filter(|_| !keys.is_empty()).and_then(|old| old.iter().find(same));
+                self.check(item, before, child, (&format!("{path}[{at}]"), false));
             }
         }
     }
@@ -174,10 +190,7 @@ impl Validator<'_> {
         let kind = schema.get("x-kubernetes-list-type").and_then(Value::as_str).unwrap_or("");
         let keys: Vec<&str> = match kind {
             "set" => Vec::new(),
-            "map" => {
-                let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
-                keys.into_iter().flatten().filter_map(Value::as_str).collect()
-            }
+            "map" => map_keys(schema),
             _ => return,
         };
         let mut seen: Vec<Value> = Vec::with_capacity(items.len());
@@ -197,8 +210,8 @@ impl Validator<'_> {
 
     fn check_object(
         &mut self,
-        map: &serde_json::Map<String, Value>,
-        value: &Value,
+        (map, value): (&serde_json::Map<String, Value>, &Value),
+        old: Option<&Value>,
         schema: &Value,
         path: &str,
         resource: bool,
@@ -222,7 +235,7 @@ impl Validator<'_> {
                 continue;
             }
             if let Some(found) = schema.get("properties").and_then(|p| p.get(key)).or(additional) {
-                self.check(item, found, &child(path, key), false);
+                self.check(item, old.and_then(|old| old.get(key)), found, (&child(path, key), false));
             }
         }
     }
@@ -230,7 +243,7 @@ impl Validator<'_> {
     fn check_combined(&mut self, value: &Value, schema: &Value, path: &str) {
         let list = |key: &str| schema.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
         for part in list("allOf") {
-            self.check(value, &part, path, false);
+            self.check(value, None, &part, (path, false));
         }
         let any = list("anyOf");
         if !any.is_empty() && !any.iter().any(|part| self.fits(value, part)) {

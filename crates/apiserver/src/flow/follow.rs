@@ -16,6 +16,9 @@ use super::config::{LevelConfig, Schema};
 use crate::config::PostStart;
 use crate::server::{State, run_hook};
 
+/// How often limits are set anew, as upstream.
+const ADJUSTMENT: std::time::Duration = std::time::Duration::from_secs(10);
+
 fn gvr(resource: &str) -> GroupVersionResource {
     GroupVersionResource::new("flowcontrol.apiserver.k8s.io", "v1", resource)
 }
@@ -35,6 +38,14 @@ pub(crate) fn start(state: &Arc<State>) {
         .boxed()
     });
     run_hook(state, PostStart { name: "priority-and-fairness-config-producer", run });
+    let (shutdown, pool) = (state.config.shutdown.clone(), flow.pool.clone());
+    rt::spawn("flow-control-borrowing", async move {
+        let mut ticks = rt::time::interval(ADJUSTMENT);
+        ticks.set_missed_tick_behavior(rt::time::MissedTickBehavior::Delay);
+        while shutdown.run(ticks.tick()).await.is_some() {
+            pool.adjust();
+        }
+    });
     let shutdown = state.config.shutdown.clone();
     rt::spawn("flow-control", async move { shutdown.run(consume(flow, access)).await });
 }

@@ -1,11 +1,11 @@
 //! API priority and fairness: FlowSchemas sort requests into priority levels, a level gives seats, waiting requests queue by shuffle
 //! sharding and leave the queues fairly.
 //!
-//! Nothing here has a clock of its own: a request that begins or ends is what moves the queues, so an idle server does nothing.
-//! Lendable seats are a common pool that any level may draw from within its borrowing limit; a seat that comes free goes to the
-//! waiting level that uses the least of its nominal share.
+//! A request that begins or ends is what moves the queues. What a level may have is set anew every ten seconds by what the levels
+//! wanted, between what it never lends and its borrowing limit ([`borrow`]).
 
 mod bootstrap;
+mod borrow;
 mod config;
 mod dump;
 mod follow;

@@ -12,6 +12,7 @@ use rt::sync::oneshot;
 use rt::time::{Instant, Timestamp};
 use sha2::{Digest, Sha256};
 
+use super::borrow::{Class, Demand, Figures, allocate};
 use super::config::{LevelConfig, Queuing};
 use super::metrics::FlowMetrics;
 
@@ -81,8 +82,12 @@ pub(super) struct Level {
     /// Seats that are never lent.
     min: u32,
     max: u32,
+    /// Seats that it may have now, with what is lent to it or by it.
+    pub current: u32,
+    demand: Demand,
     pub in_use: u32,
     pub waiting: u32,
+    waiting_seats: u32,
     pub queues: Vec<Queue>,
     pub running: BTreeMap<u64, Running>,
     pub counts: Counts,
@@ -97,8 +102,11 @@ impl Level {
             nominal: 0,
             min: 0,
             max: 0,
+            current: 0,
+            demand: Demand::new(Instant::now()),
             in_use: 0,
             waiting: 0,
+            waiting_seats: 0,
             queues: Vec::new(),
             running: BTreeMap::new(),
             counts: Counts::default(),
@@ -110,8 +118,14 @@ impl Level {
         self.waiting == 0 && self.running.is_empty()
     }
 
-    fn beyond_min(&self) -> u32 {
-        self.in_use.saturating_sub(self.min)
+    /// Notes what is wanted now.
+    fn note(&mut self) {
+        self.demand.set(f64::from(self.in_use) + f64::from(self.waiting_seats), Instant::now());
+    }
+
+    /// Whether a request may begin: within the limit of the moment. One wider than that begins when the level is idle.
+    fn has_room(&self, seats: u32) -> bool {
+        self.in_use == 0 || self.in_use.saturating_add(seats) <= self.current
     }
 
     /// The queue whose turn it is.
@@ -229,17 +243,71 @@ impl Pool {
                 Some(p) => nominal.saturating_add(percent(p)),
             };
             level.resize();
-            for (gauge, which) in &self.metrics.limits {
-                let value = match *which {
-                    "lower" => level.min,
-                    "upper" => level.max,
-                    _ => nominal,
-                };
+            for (gauge, value) in self.metrics.limits.iter().zip([nominal, level.min, level.max]) {
                 gauge.with(&[&config.name]).set(value.into());
             }
         }
         levels.by_name.retain(|_, level| !(level.quiescing && level.idle()));
+        self.share_out(&mut levels);
         self.dispatch(&mut levels);
+    }
+
+    /// Ends a period: what levels may have is set anew by what they wanted.
+    pub fn adjust(&self) {
+        let mut levels = self.levels.lock();
+        self.share_out(&mut levels);
+        self.dispatch(&mut levels);
+    }
+
+    fn share_out(&self, levels: &mut Levels) {
+        let now = Instant::now();
+        let total: f64 = levels.by_name.values().map(|level| f64::from(level.nominal)).sum();
+        let (mut left, mut min_sum, mut least_sum) = (total, 0.0, 0.0);
+        let mut classes = Vec::new();
+        let mut all: Vec<(&String, &mut Level, Figures)> = Vec::new();
+        for (name, level) in &mut levels.by_name {
+            let figures = level.demand.take(now);
+            let min = f64::from(level.min);
+            if level.config.exempt {
+                left -= min.max(figures.highest);
+            } else {
+                let least = min.max(figures.highest.min(f64::from(level.nominal)));
+                let most = f64::from(level.max).max(least);
+                classes.push(Class { least, most, target: least.max(figures.smoothed) });
+                min_sum += min;
+                least_sum += least;
+            }
+            all.push((name, level, figures));
+        }
+        let (shares, fraction) = if left <= min_sum {
+            (None, 0.0)
+        } else if left <= least_sum {
+            (Some((left - min_sum) / (least_sum - min_sum)).map(Err), 0.0)
+        } else {
+            match allocate(total, &classes) {
+                Some((shares, fraction)) => (Some(Ok(shares)), fraction),
+                None => return,
+            }
+        };
+        self.metrics.fair_fraction.with(&[]).set(fraction.min(1e9).round() as i64);
+        let mut at = 0;
+        for (name, level, figures) in all {
+            let (seats, target) = if level.config.exempt {
+                let seats = f64::from(level.min).max(figures.highest);
+                (seats, seats)
+            } else {
+                let (min, class) = (f64::from(level.min), classes[at]);
+                let seats = match &shares {
+                    None => min,
+                    Some(Err(part)) => min + (class.least - min) * part,
+                    Some(Ok(shares)) => shares[at],
+                };
+                at += 1;
+                (seats, class.target)
+            };
+            level.current = seats.round().clamp(0.0, f64::from(u32::MAX)) as u32;
+            self.metrics.adjusted(name, level.current, target, &figures);
+        }
     }
 
     pub fn uid(&self, level: &str) -> String {
@@ -254,10 +322,7 @@ impl Pool {
             let mut levels = self.levels.lock();
             levels.last_id += 1;
             let id = levels.last_id;
-            // Seats that are never lent are nobody else's to wait for; the common ones are.
-            let own = |l: &Level| l.waiting == 0 && l.in_use + arrival.seats <= l.min;
-            let free = levels.by_name.get(name).is_some_and(own)
-                || (levels.waiting == 0 && may_start(&levels, name, arrival.seats));
+            let free = levels.by_name.get(name).is_some_and(|l| l.waiting == 0 && l.has_room(arrival.seats));
             let Some(level) = levels.by_name.get_mut(name) else { return Err(too_many()) };
             if level.config.exempt || free {
                 self.begin(level, id, None, arrival, rt::time::now());
@@ -311,10 +376,15 @@ impl Pool {
             queue.start = queue.start.max(now);
         }
         let (grant, granted) = oneshot::channel();
+        let seats = arrival.seats;
         queue.waiting.push_back(Waiting { id, arrival, arrived: rt::time::now(), grant: Some(grant) });
+        self.metrics.queue_length.with(&[name, &schema]).observe(queue.waiting.len() as f64);
         level.waiting += 1;
+        level.waiting_seats += seats;
+        level.note();
         levels.waiting += 1;
         self.metrics.in_queue.with(&[name, &schema]).add(1);
+        self.metrics.in_queue_seats.with(&[name, &schema]).add(seats.into());
         Ok(granted)
     }
 
@@ -324,8 +394,8 @@ impl Pool {
             let ready = levels.by_name.iter().filter_map(|(name, level)| {
                 let index = level.next_queue()?;
                 let seats = level.queues[index].waiting.front()?.arrival.seats;
-                let load = f64::from(level.in_use) / f64::from(level.nominal.max(1));
-                may_start(levels, name, seats).then(|| (load, name.clone(), index))
+                let load = f64::from(level.in_use) / f64::from(level.current.max(1));
+                level.has_room(seats).then(|| (load, name.clone(), index))
             });
             let Some((_, name, index)) = ready.min_by(|a, b| a.0.total_cmp(&b.0)) else { return };
             let Some(level) = levels.by_name.get_mut(&name) else { return };
@@ -334,7 +404,10 @@ impl Pool {
             level.now = level.now.max(queue.start);
             queue.start += f64::from(next.arrival.seats);
             level.waiting -= 1;
-            self.metrics.in_queue.with(&[&name, &next.arrival.schema]).add(-1);
+            level.waiting_seats = level.waiting_seats.saturating_sub(next.arrival.seats);
+            let labels = [name.as_str(), next.arrival.schema.as_str()];
+            self.metrics.in_queue.with(&labels).add(-1);
+            self.metrics.in_queue_seats.with(&labels).add(-i64::from(next.arrival.seats));
             self.begin(level, next.id, Some(index), next.arrival, next.arrived);
             levels.waiting -= 1;
             // One that has gone away gives its seats back when its place is dropped.
@@ -349,7 +422,9 @@ impl Pool {
         self.metrics.dispatched.with(&labels).add(1);
         self.metrics.executing.with(&labels).add(1);
         self.metrics.executing_seats.with(&labels).add(arrival.seats.into());
+        self.metrics.estimated.with(&labels).observe(f64::from(arrival.seats));
         level.in_use += arrival.seats;
+        level.note();
         level.counts.dispatched += 1;
         if let Some(queue) = queue.and_then(|i| level.queues.get_mut(i)) {
             queue.executing += 1;
@@ -365,9 +440,13 @@ impl Pool {
         for queue in &mut level.queues {
             let Some(at) = queue.waiting.iter().position(|w| w.id == id) else { continue };
             if let Some(gone) = queue.waiting.remove(at) {
-                self.metrics.in_queue.with(&[name, &gone.arrival.schema]).add(-1);
+                let labels = [name, gone.arrival.schema.as_str()];
+                self.metrics.in_queue.with(&labels).add(-1);
+                self.metrics.in_queue_seats.with(&labels).add(-i64::from(gone.arrival.seats));
+                level.waiting_seats = level.waiting_seats.saturating_sub(gone.arrival.seats);
             }
             level.waiting -= 1;
+            level.note();
             if late {
                 level.counts.timed_out += 1;
             } else {
@@ -385,6 +464,7 @@ impl Pool {
         let Some(gone) = level.running.remove(&id) else { return };
         let seats = gone.arrival.seats;
         level.in_use -= seats;
+        level.note();
         if let Some(queue) = gone.queue.and_then(|i| level.queues.get_mut(i)) {
             queue.executing = queue.executing.saturating_sub(1);
             queue.seats = queue.seats.saturating_sub(seats);
@@ -400,21 +480,4 @@ impl Pool {
         }
         self.dispatch(&mut levels);
     }
-}
-
-/// Whether a level may begin a request: within what it never lends, or with seats of the common pool, within its limit. A request wider
-/// than that begins when its level is idle.
-fn may_start(levels: &Levels, name: &str, seats: u32) -> bool {
-    let Some(level) = levels.by_name.get(name) else { return false };
-    let wanted = level.in_use + seats;
-    if wanted <= level.min || level.in_use == 0 {
-        return true;
-    }
-    if wanted > level.max {
-        return false;
-    }
-    let limited = || levels.by_name.values().filter(|l| !l.config.exempt);
-    let common: u32 = limited().map(|l| l.nominal - l.min).sum();
-    let drawn: u32 = limited().map(Level::beyond_min).sum();
-    drawn + (wanted - level.in_use.max(level.min)) <= common
 }

@@ -59,28 +59,37 @@ fn arrival(flow: &str) -> Arrival {
 const QUEUE: config::Queuing = config::Queuing::Queue { queues: 8, hand: 2, length: 4 };
 const SOON: Duration = Duration::from_millis(50);
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn seats_are_lent_and_come_back() {
     let pool = Arc::new(Pool::new(10));
     pool.configure(&[level("a", 1, 40, QUEUE), level("b", 1, 40, config::Queuing::Reject)]);
-    // Five of its own and two that b lends.
     let mut held = Vec::new();
-    for _ in 0..7 {
+    for _ in 0..5 {
         held.push(pool.admit("a", arrival("x"), SOON).now_or_never().expect("at once").expect("a seat"));
     }
-    let mut waiting = Box::pin(pool.admit("a", arrival("x"), Duration::from_secs(60)));
-    assert!(waiting.as_mut().now_or_never().is_none(), "the eighth waits");
-    // What is never lent is b's, also while others wait.
+    let long = Duration::from_secs(60);
+    let mut waiting: Vec<_> = (0..3).map(|_| Box::pin(pool.admit("a", arrival("x"), long))).collect();
+    for one in &mut waiting {
+        assert!(one.as_mut().now_or_never().is_none(), "it waits");
+    }
+    // After a period, b lends the two seats that it does not need.
+    rt::time::sleep(Duration::from_secs(10)).await;
+    pool.adjust();
+    let limit = |name: &str| pool.levels.lock().by_name[name].current;
+    assert_eq!((limit("a"), limit("b")), (7, 3));
+    let granted = waiting.iter_mut().filter_map(|one| one.as_mut().now_or_never()).collect::<Vec<_>>();
+    assert_eq!(granted.len(), 2);
     let mut own = Vec::new();
     for _ in 0..3 {
         own.push(pool.admit("b", arrival("y"), SOON).await);
     }
     assert!(own.iter().all(Result::is_ok));
-    // While a waits for the common seats, b is refused what it does not own.
     assert_eq!(pool.admit("b", arrival("y"), SOON).await.err().map(|s| s.code), Some(429));
-    held.pop();
-    assert!(waiting.now_or_never().expect("granted").is_ok());
-    drop((held, own));
+    // What b wanted comes back to it.
+    rt::time::sleep(Duration::from_secs(10)).await;
+    pool.adjust();
+    assert!(limit("b") >= 3 && limit("a") + limit("b") <= 11, "{} {}", limit("a"), limit("b"));
+    drop((held, granted, own, waiting));
     assert!(pool.levels.lock().by_name.values().all(pool::Level::idle));
 }
 

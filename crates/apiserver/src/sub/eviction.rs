@@ -214,6 +214,6 @@ fn status_request(call: &Call, resource: &Resource, namespace: &str, dry_run: bo
         },
         kind: resource.row.gvk("v1"),
         options: json!({}),
-        warnings: Warnings::default(),
+        warnings: Warnings::audited(call.trail.clone().map(|trail| trail as _)),
     }
 }

@@ -20,6 +20,7 @@ type Answer<T> = Pin<Box<dyn Future<Output = Result<T, tonic::Status>> + Send>>;
 struct Fake {
     key: Arc<AtomicU32>,
     decrypts: Arc<AtomicU32>,
+    file: Option<std::path::PathBuf>,
 }
 
 macro_rules! method {
@@ -38,6 +39,14 @@ macro_rules! method {
 }
 
 impl Fake {
+    /// In a process of its own, the key's number comes from a file.
+    fn follow_file(&self) {
+        let number = self.file.as_ref().and_then(|file| std::fs::read_to_string(file).ok()?.trim().parse().ok());
+        if let Some(number) = number {
+            self.key.store(number, Ordering::SeqCst);
+        }
+    }
+
     fn key_id(&self) -> String {
         format!("key{}", self.key.load(Ordering::SeqCst))
     }
@@ -74,6 +83,7 @@ impl Service<http::Request<tonic::body::Body>> for Fake {
 
     fn call(&mut self, request: http::Request<tonic::body::Body>) -> Self::Future {
         let fake = self.clone();
+        fake.follow_file();
         Box::pin(async move {
             let path = request.uri().path().to_owned();
             Ok(match path.rsplit('/').next() {
@@ -127,4 +137,84 @@ async fn a_silent_service_is_an_ailment_and_not_the_end() {
     assert!(encryption.check().await.expect_err("it is gone").starts_with("kms-provider-0: failed to perform status"));
     let transformer = of(&encryption, "secrets", "").expect("a rule");
     assert!(transformer.seal(KEY, "plain".into()).await.is_err());
+}
+
+const SOCKET: &str = "CORTEN_TEST_KMS_SOCKET";
+const LISTENING: &str = "key service listens";
+
+/// Not a test of its own: the key service in a process of its own, which ends with the test that started it.
+#[tokio::test]
+async fn key_service() {
+    let Ok(socket) = std::env::var(SOCKET) else { return };
+    let file = Some(format!("{socket}.key").into());
+    let listener = tokio::net::UnixListener::bind(&socket).expect("bound");
+    println!("{LISTENING}");
+    tonic::transport::Server::builder()
+        .add_service(Fake { file, ..Fake::default() })
+        .serve_with_incoming(tokio_stream::wrappers::UnixListenerStream::new(listener))
+        .await
+        .expect("served");
+}
+
+struct Process(std::process::Child);
+
+impl Process {
+    /// Starts the service, and waits until it listens.
+    fn start(socket: &std::path::Path) -> Self {
+        use std::io::BufRead;
+        let mut child = std::process::Command::new(std::env::current_exe().expect("a path"))
+            .args(["--exact", "tests::kms::key_service", "--nocapture"])
+            .env(SOCKET, socket)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("started");
+        let output = std::io::BufReader::new(child.stdout.take().expect("a pipe"));
+        let heard = output.lines().map_while(Result::ok).any(|line| line.contains(LISTENING));
+        assert!(heard, "the service ended");
+        Self(child)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn keys_change_in_a_service_of_its_own_process() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let socket = dir.path().join("kms.sock");
+    let process = Process::start(&socket);
+    let settings = crate::config::KmsSettings {
+        name: "local".into(),
+        socket: socket.display().to_string(),
+        timeout: std::time::Duration::from_secs(3),
+    };
+    let shutdown = rt::Shutdown::new();
+    let kms = crate::kms::Kms::start(&settings, shutdown.clone()).await.expect("started");
+    kms.check().await.expect("the service is well");
+    let old = kms.seal(KEY, b"plain").expect("sealed");
+    assert_eq!(kms.open(KEY, &old).await.expect("opened"), (b"plain".to_vec(), false));
+
+    // The service has another key: the next look at its state finds it, and what is there becomes stale.
+    std::fs::write(dir.path().join("kms.sock.key"), "7").expect("written");
+    assert!(kms.probe().await);
+    assert_eq!(kms.open(KEY, &old).await.expect("opened"), (b"plain".to_vec(), true));
+    let new = kms.seal(KEY, b"plain").expect("sealed");
+    assert_eq!(kms.open(KEY, &new).await.expect("opened"), (b"plain".to_vec(), false));
+
+    // Without the service what is known is read and written on, and the check says what is wrong.
+    drop(process);
+    assert!(!kms.probe().await);
+    assert!(kms.check().await.expect_err("it is gone").contains("failed to perform status"));
+    assert_eq!(kms.open(KEY, &old).await.expect("opened"), (b"plain".to_vec(), true));
+    kms.seal(KEY, b"more").expect("sealed for three more minutes");
+
+    // It comes back, and is well again without anybody's help.
+    std::fs::remove_file(&socket).expect("removed");
+    let _process = Process::start(&socket);
+    kms.check().await.expect("the service is well again");
+    shutdown.cancel();
 }

@@ -42,6 +42,24 @@ impl fmt::Display for LevelVersion {
     }
 }
 
+impl LevelVersion {
+    /// As metrics say it.
+    pub(super) fn labels(self) -> (&'static str, String) {
+        /// The newest version that we know the standards of.
+        const KNOWN: u32 = 36;
+        let level = match self.level {
+            Level::Privileged => return ("privileged", "latest".into()),
+            Level::Baseline => "baseline",
+            Level::Restricted => "restricted",
+        };
+        match self.version {
+            Version::LATEST => (level, "latest".into()),
+            Version(minor) if minor <= KNOWN => (level, format!("v1.{minor}")),
+            Version(_) => (level, "future".into()),
+        }
+    }
+}
+
 /// What a namespace asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Policy {
@@ -50,7 +68,7 @@ pub(super) struct Policy {
     pub(super) warn: LevelVersion,
 }
 
-fn parse_level(text: &str) -> Result<Level, &'static str> {
+pub(super) fn parse_level(text: &str) -> Result<Level, &'static str> {
     match text {
         "privileged" => Ok(Level::Privileged),
         "baseline" => Ok(Level::Baseline),
@@ -59,7 +77,7 @@ fn parse_level(text: &str) -> Result<Level, &'static str> {
     }
 }
 
-fn parse_version(text: &str) -> Result<Version, &'static str> {
+pub(super) fn parse_version(text: &str) -> Result<Version, &'static str> {
     if text == "latest" {
         return Ok(Version::LATEST);
     }
@@ -69,8 +87,12 @@ fn parse_version(text: &str) -> Result<Version, &'static str> {
 }
 
 /// Reads the labels of one mode. A wrong level becomes `wrong`, a wrong version the latest.
-fn read(namespace: &Object, mode: &str, wrong: Level, errors: &mut Vec<field::Error>) -> (LevelVersion, bool, bool) {
-    let mut found = LevelVersion { level: Level::Privileged, version: Version::LATEST };
+fn read(
+    namespace: &Object,
+    mode: &str,
+    (mut found, wrong): (LevelVersion, Level),
+    errors: &mut Vec<field::Error>,
+) -> (LevelVersion, bool, bool) {
     let label = |name: &str| format!("pod-security.kubernetes.io/{name}");
     let mut report = |label: &str, value: &str, message: &str| {
         let path = Path::new("metadata").child("labels").key(label);
@@ -94,19 +116,22 @@ fn read(namespace: &Object, mode: &str, wrong: Level, errors: &mut Vec<field::Er
     if let Some(text) = given {
         match parse_version(text) {
             Ok(version) => found.version = version,
-            Err(message) => report(&key, text, message),
+            Err(message) => {
+                found.version = Version::LATEST;
+                report(&key, text, message);
+            }
         }
     }
     (found, has_level, given.is_some())
 }
 
 impl Policy {
-    /// The policy of a namespace's labels, and what is wrong with them.
-    pub(super) fn of(namespace: &Object) -> (Policy, Vec<field::Error>) {
+    /// The policy of a namespace's labels over the defaults, and what is wrong with them.
+    pub(super) fn of(namespace: &Object, defaults: &Policy) -> (Policy, Vec<field::Error>) {
         let mut errors = Vec::new();
-        let (enforce, enforced, _) = read(namespace, "enforce", Level::Restricted, &mut errors);
-        let (audit, _, _) = read(namespace, "audit", Level::Privileged, &mut errors);
-        let (mut warn, _, warn_version) = read(namespace, "warn", Level::Privileged, &mut errors);
+        let (enforce, enforced, _) = read(namespace, "enforce", (defaults.enforce, Level::Restricted), &mut errors);
+        let (audit, _, _) = read(namespace, "audit", (defaults.audit, Level::Privileged), &mut errors);
+        let (mut warn, _, warn_version) = read(namespace, "warn", (defaults.warn, Level::Privileged), &mut errors);
         let named = namespace.label("pod-security.kubernetes.io/warn").is_some();
         // What is enforced is warned about too: templates are not refused, their pods will be.
         if !named && enforced && enforce.level > warn.level {
@@ -121,5 +146,19 @@ impl Policy {
     /// Whether nothing is checked at all.
     pub(super) fn is_privileged(&self) -> bool {
         [self.enforce, self.audit, self.warn].iter().all(|l| l.level == Level::Privileged)
+    }
+
+    /// Whether both say the same.
+    pub(super) fn is_equivalent(&self, other: &Policy) -> bool {
+        let same =
+            |a: LevelVersion, b: LevelVersion| (a.level == Level::Privileged && b.level == Level::Privileged) || a == b;
+        same(self.enforce, other.enforce) && same(self.audit, other.audit) && same(self.warn, other.warn)
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        let nothing = LevelVersion { level: Level::Privileged, version: Version::LATEST };
+        Self { enforce: nothing, audit: nothing, warn: nothing }
     }
 }

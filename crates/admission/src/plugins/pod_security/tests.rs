@@ -36,9 +36,9 @@ fn messages_and_labels() {
     let mut namespace = Object::default();
     namespace.set_label("pod-security.kubernetes.io/enforce", "baseline");
     namespace.set_label("pod-security.kubernetes.io/enforce-version", "v1.28");
-    let (policy, errors) = Policy::of(&namespace);
+    let (policy, errors) = Policy::of(&namespace, &Policy::default());
     assert!(errors.is_empty());
     assert_eq!((policy.enforce.to_string().as_str(), policy.warn), ("baseline:v1.28", policy.enforce));
     namespace.set_label("pod-security.kubernetes.io/enforce", "strict");
-    assert_eq!(Policy::of(&namespace).1.len(), 1);
+    assert_eq!(Policy::of(&namespace, &Policy::default()).1.len(), 1);
 }

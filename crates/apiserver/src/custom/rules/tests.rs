@@ -90,3 +90,23 @@ fn rules_that_cost_too_much_end_the_validation() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].contains("call cost exceeds limit"), "{found:?}");
 }
+
+#[test]
+fn rules_of_all_of_hold_on_the_value_around() {
+    let schema = json!({"type": "object", "properties": {"n": {"type": "integer"}},
+        "allOf": [{"properties": {"n": {"x-kubernetes-validations": [{"rule": "self > 1"}]}}},
+            {"x-kubernetes-validations": [{"rule": "self.n < 9"}]}]});
+    assert_eq!(findings(schema.clone(), json!({"n": 5}), None), [""; 0]);
+    assert_eq!(findings(schema.clone(), json!({"n": 1}), None), ["n: Invalid value: 1: failed rule: self > 1"]);
+    assert_eq!(findings(schema, json!({"n": 9}), None), ["<nil>: Invalid value: \"object\": failed rule: self.n < 9"]);
+}
+
+#[test]
+fn what_did_not_change_is_warned_about() {
+    let schema = spec(json!({"type": "object", "properties": {"name": {"type": "string",
+        "x-kubernetes-validations": [{"rule": "self.startsWith('n')"}]}}}));
+    let rules = Rules::compile(&schema, true).expect("has rules");
+    let old = json!({"spec": {"name": "bad"}});
+    let warnings = rules.warnings(&json!({"spec": {"name": "bad"}, "more": 1}), &old);
+    assert_eq!(warnings, ["spec.name: Invalid value: \"bad\": failed rule: self.startsWith('n')"]);
+}
