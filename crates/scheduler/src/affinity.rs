@@ -1,6 +1,7 @@
 //! Terms of affinity between pods, compiled once per pod.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use api::Kind;
 use api::k8s::core::v1::{Pod, PodAffinityTerm, WeightedPodAffinityTerm};
@@ -14,7 +15,7 @@ pub(crate) struct Term {
     namespaces: BTreeSet<String>,
     namespace_selector: LabelSelector,
     selector: LabelSelector,
-    pub(crate) topology_key: String,
+    pub(crate) topology_key: Arc<str>,
 }
 
 type Labels = std::collections::BTreeMap<String, String>;
@@ -29,7 +30,7 @@ impl Term {
             namespaces,
             namespace_selector: selector_of(term.namespace_selector.as_ref()),
             selector: selector_of(term.label_selector.as_ref()),
-            topology_key: term.topology_key.clone(),
+            topology_key: term.topology_key.as_str().into(),
         }
     }
 

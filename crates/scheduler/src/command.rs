@@ -11,6 +11,7 @@ use rt::Shutdown;
 
 use crate::config::Configuration;
 use crate::scheduler::{Options, run, start};
+use crate::serve::{self, ServeFlags};
 
 const USER_AGENT: &str = "kube-scheduler";
 
@@ -42,6 +43,8 @@ struct Flags {
     /// Name of the leader's lease.
     #[arg(long)]
     leader_elect_resource_name: Option<String>,
+    #[command(flatten)]
+    serve: ServeFlags,
     /// Log verbosity.
     #[arg(short, default_value_t = 2)]
     v: u8,
@@ -87,12 +90,15 @@ pub async fn main(arguments: impl IntoIterator<Item = OsString>, shutdown: Shutd
         Err(error) => return fail(&error),
     };
     let election = configuration.leader_election.clone();
-    let options = Options { configuration };
+    let options = Options { configuration, ..Options::default() };
     // Made once before anything is waited for, so that a bad configuration ends the command at once.
     let trial = shutdown.child();
     let made = start(options.clone(), client.clone(), Factory::new(client.clone()), &trial).map(drop);
     trial.cancel();
     if let Err(error) = made {
+        return fail(&error);
+    }
+    if let Err(error) = serve::start(&flags.serve, &client, options.syncing.clone(), &shutdown).await {
         return fail(&error);
     }
     // What waits for its caches does not look at the stop.

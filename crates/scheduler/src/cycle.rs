@@ -68,6 +68,8 @@ struct Search<'a> {
     rejected_by: u64,
     /// What a failing plugin said.
     failed: Option<String>,
+    /// Whether pods wait for places that others make for them.
+    nominated: bool,
 }
 
 impl Engine {
@@ -112,7 +114,14 @@ impl Engine {
         pod: &Arc<PodInfo>,
         prepared: Prepared,
     ) -> Result<Decision, (Failure, CycleState)> {
-        let mut search = Search { profile, pod, verdicts: Verdicts::default(), rejected_by: 0, failed: None };
+        let mut search = Search {
+            profile,
+            pod,
+            verdicts: Verdicts::default(),
+            rejected_by: 0,
+            failed: None,
+            nominated: !self.nominator.is_empty(),
+        };
         let found = self.find(&mut search, &prepared).await;
         let mut state = prepared.state;
         let feasible = match found {
@@ -178,10 +187,10 @@ impl Engine {
     fn look(&self, search: &mut Search<'_>, prepared: &Prepared, place: usize, feasible: &mut Vec<usize>) {
         let node = &self.snapshot.nodes()[place];
         let (profile, filters, state) = (search.profile, &prepared.filters, &prepared.state);
-        let verdict = if self.nominator.is_empty() {
-            profile.filter(filters, state, search.pod, node, &self.snapshot)
-        } else {
+        let verdict = if search.nominated {
             profile.filter_with_nominated(filters, state, search.pod, node, &self.snapshot, &self.nominator)
+        } else {
+            profile.filter(filters, state, search.pod, node, &self.snapshot)
         };
         let Some((plugin, status)) = verdict else {
             feasible.push(place);
@@ -233,9 +242,10 @@ impl Engine {
     ) -> Option<String> {
         let mut any = false;
         let (mut nominate, mut said) = (None, Vec::new());
-        for (_, weighted) in profile.at(Points::POST_FILTER) {
+        for (plugin, weighted) in profile.at(Points::POST_FILTER) {
             any = true;
             let args = PostFilterArgs {
+                plugin,
                 state,
                 pod,
                 verdicts: &error.verdicts,

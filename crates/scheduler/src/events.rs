@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use api::k8s::core::v1::{Node, PersistentVolumeClaim};
+use api::k8s::resource::v1::ResourceClaim;
 use api::k8s::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
 
 use crate::pod_info::PodInfo;
@@ -31,6 +32,8 @@ pub mod kind {
     pub const CSI_CAPACITY: u64 = 1 << 18;
     pub const ATTACHMENT_DELETE: u64 = 1 << 19;
     pub const DEVICE: u64 = 1 << 20;
+    pub const DEVICE_CLAIM: u64 = 1 << 21;
+    pub const NODE_FEATURES: u64 = 1 << 22;
 }
 
 /// What an event is about.
@@ -79,6 +82,13 @@ pub enum Subject {
         old: Option<Arc<CSIStorageCapacity>>,
         /// After.
         new: Arc<CSIStorageCapacity>,
+    },
+    /// A claim on devices.
+    DeviceClaim {
+        /// Before; none when it is new.
+        old: Option<Arc<ResourceClaim>>,
+        /// After.
+        new: Arc<ResourceClaim>,
     },
     /// Something that no plugin looks at closer.
     Other,

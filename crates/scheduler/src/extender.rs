@@ -115,6 +115,15 @@ impl Extender {
         serde_json::from_slice(&bytes).map_err(|e| format!("extender {}: {verb}: bad answer: {e}", self.name()))
     }
 
+    /// An answer that is an object.
+    async fn ask(&self, verb: &str, arguments: &Value) -> Result<Value, String> {
+        let answer = self.send(verb, arguments).await?;
+        match answer.is_object() {
+            true => Ok(answer),
+            false => Err(format!("extender {}: {verb}: bad answer: not an object", self.name())),
+        }
+    }
+
     fn arguments(&self, pod: &PodInfo, places: &[usize], snapshot: &Snapshot) -> Value {
         let nodes = places.iter().map(|at| &snapshot.nodes()[*at]);
         if self.config.node_cache_capable {
@@ -137,7 +146,7 @@ impl Extender {
         places: &[usize],
         snapshot: &Snapshot,
     ) -> Result<(Vec<usize>, Vec<(usize, Status)>), String> {
-        let answer = self.send(&self.config.filter_verb, &self.arguments(pod, places, snapshot)).await?;
+        let answer = self.ask(&self.config.filter_verb, &self.arguments(pod, places, snapshot)).await?;
         if let Some(error) = answer["Error"].as_str().filter(|e| !e.is_empty()) {
             return Err(error.to_owned());
         }
@@ -186,7 +195,8 @@ impl Extender {
             scores.iter().filter_map(|s| Some((s["Host"].as_str()?, s["Score"].as_i64()?))).collect();
         for (total, place) in totals.iter_mut().zip(places) {
             let score = by_host.get(&*snapshot.nodes()[*place].name).copied().unwrap_or(0);
-            *total += score * self.config.weight * (MAX_NODE_SCORE / MAX_EXTENDER_PRIORITY);
+            let factor = self.config.weight.saturating_mul(MAX_NODE_SCORE / MAX_EXTENDER_PRIORITY);
+            *total = total.saturating_add(score.saturating_mul(factor));
         }
     }
 
@@ -198,7 +208,7 @@ impl Extender {
         let arguments = json!({
             "PodName": pod.pod.name(), "PodNamespace": pod.pod.namespace(), "PodUID": pod.uid, "Node": node,
         });
-        let answer = self.send(&self.config.bind_verb, &arguments).await?;
+        let answer = self.ask(&self.config.bind_verb, &arguments).await?;
         match answer["Error"].as_str() {
             Some(error) if !error.is_empty() => Err(error.to_owned()),
             _ => Ok(()),
@@ -223,7 +233,7 @@ impl Extender {
             by_node.insert(node.clone(), json!({"Pods": pods, "NumPDBViolations": violations}));
         }
         let field = if self.config.node_cache_capable { "NodeNameToMetaVictims" } else { "NodeNameToVictims" };
-        let answer = self.send(&self.config.preempt_verb, &json!({"Pod": &*pod.pod, field: by_node})).await?;
+        let answer = self.ask(&self.config.preempt_verb, &json!({"Pod": &*pod.pod, field: by_node})).await?;
         let mut left = HashMap::default();
         for (node, victims) in answer["NodeNameToMetaVictims"].as_object().into_iter().flatten() {
             let pods = victims["Pods"].as_array().into_iter().flatten();
@@ -233,3 +243,6 @@ impl Extender {
         Ok(left)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,10 +4,17 @@ use std::collections::BTreeMap;
 
 use crate::framework::{Code, Status};
 
+/// No verdict of its own.
+const NONE: u16 = u16::MAX;
+
 /// What filtering said of each node that does not take the pod. Nodes without a verdict of their own share one.
 #[derive(Debug, Clone, Default)]
 pub struct Verdicts {
-    by_place: BTreeMap<usize, Status>,
+    /// The number of the verdict of each place in `statuses`; few verdicts are about many nodes.
+    by_place: Vec<u16>,
+    statuses: Vec<Status>,
+    /// How many places have one.
+    count: usize,
     /// The verdict on all nodes that were not looked at.
     pub(crate) others: Option<Status>,
 }
@@ -15,16 +22,30 @@ pub struct Verdicts {
 impl Verdicts {
     /// Nothing was looked at; all nodes share a verdict.
     pub(crate) fn common(status: Status) -> Self {
-        Self { by_place: BTreeMap::new(), others: Some(status) }
+        Self { others: Some(status), ..Self::default() }
     }
 
     pub(crate) fn set(&mut self, place: usize, status: Status) {
-        self.by_place.insert(place, status);
+        let known = self.statuses.iter().rposition(|s| *s == status);
+        let number = known.unwrap_or_else(|| {
+            self.statuses.push(status);
+            self.statuses.len() - 1
+        });
+        if self.by_place.len() <= place {
+            self.by_place.resize(place + 1, NONE);
+        }
+        self.count += usize::from(self.by_place[place] == NONE);
+        // More different verdicts than fit are told by the last one of them.
+        self.by_place[place] = u16::try_from(number).unwrap_or(NONE - 1).min(NONE - 1);
+    }
+
+    fn at(&self, place: usize) -> Option<&Status> {
+        self.statuses.get(usize::from(*self.by_place.get(place)?))
     }
 
     /// The verdict on a node; nodes that were not looked at have the common one, by default that eviction does not help.
     pub(crate) fn code(&self, place: usize) -> Code {
-        match self.by_place.get(&place) {
+        match self.at(place) {
             Some(status) => status.code,
             None => self.others.as_ref().map_or(Code::UnschedulableAndUnresolvable, |s| s.code),
         }
@@ -33,10 +54,18 @@ impl Verdicts {
     /// The reasons counted: `1 Insufficient cpu, 2 node(s) were unschedulable.`
     fn histogram(&self, nodes: usize) -> String {
         let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
-        for reason in self.by_place.values().flat_map(|s| &s.reasons) {
-            *reasons.entry(reason).or_default() += 1;
+        let mut counts = vec![0usize; self.statuses.len()];
+        for number in self.by_place.iter().map(|n| usize::from(*n)) {
+            if let Some(count) = counts.get_mut(number) {
+                *count += 1;
+            }
         }
-        let rest = nodes.saturating_sub(self.by_place.len());
+        for (status, count) in self.statuses.iter().zip(counts).filter(|(_, count)| *count > 0) {
+            for reason in &status.reasons {
+                *reasons.entry(reason).or_default() += count;
+            }
+        }
+        let rest = nodes.saturating_sub(self.count);
         if rest > 0 {
             for reason in self.others.iter().flat_map(|s| &s.reasons) {
                 *reasons.entry(reason).or_default() += rest;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use api::Kind;
 use api::k8s::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use api::k8s::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use api::k8s::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment};
 use informer::{Delta, Factory, Informer};
 
@@ -19,6 +20,28 @@ pub(crate) fn attach(scheduler: &Arc<Scheduler>, factory: &Factory, pods: &Infor
     let of_pod = scheduler.clone();
     pods.add_handler(move |delta| pod_changed(&of_pod, delta));
     attach_storage(scheduler, factory);
+    attach_devices(scheduler, factory);
+}
+
+fn attach_devices(scheduler: &Arc<Scheduler>, factory: &Factory) {
+    let of_claim = scheduler.clone();
+    factory.informer::<ResourceClaim>().add_handler(move |delta| {
+        let (old, new) = match delta {
+            Delta::Added(new) => (None, new.clone()),
+            Delta::Updated { old, new } => (Some(old.clone()), new.clone()),
+            Delta::Deleted(_) => return,
+        };
+        of_claim.event(ClusterEvent { kinds: kind::DEVICE_CLAIM, subject: Subject::DeviceClaim { old, new } });
+        // Pods whose claims were not there are kept out of the queue.
+        let free = |pod: &PodInfo| of_claim.profile_of(&pod.pod).is_some_and(|a| a.profile.gate(pod).is_none());
+        of_claim.queue.ungate(&free);
+    });
+    on::<DeviceClass>(scheduler, factory, device_event);
+    on::<ResourceSlice>(scheduler, factory, device_event);
+}
+
+fn device_event<T>(delta: &Delta<T>) -> Option<ClusterEvent> {
+    (!matches!(delta, Delta::Deleted(_))).then(|| ClusterEvent::other(kind::DEVICE))
 }
 
 fn on<T: Kind>(
@@ -111,6 +134,10 @@ fn node_changes(old: &Node, new: &Node) -> u64 {
     }
     if old.metadata.labels != new.metadata.labels {
         kinds |= kind::NODE_LABEL;
+    }
+    let features = |n: &Node| n.status.as_ref().and_then(|s| s.declared_features.clone());
+    if features(old) != features(new) {
+        kinds |= kind::NODE_FEATURES;
     }
     let cordoned = |n: &Node| n.spec.as_ref().and_then(|s| s.unschedulable) == Some(true);
     if taints(old) != taints(new) || cordoned(old) != cordoned(new) {

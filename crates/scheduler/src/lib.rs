@@ -29,9 +29,12 @@ mod registry;
 mod report;
 mod resources;
 mod scheduler;
+mod serve;
 mod snapshot;
+mod tally;
 #[cfg(test)]
 mod testing;
+mod trial;
 mod waiting;
 
 pub use command::main;
@@ -39,3 +42,4 @@ pub use config::{Configuration, InvalidConfiguration};
 pub use framework::{Code, CycleState, Plugin, Points, PreFilter, Status};
 pub use registry::{Row, plugins};
 pub use scheduler::{Options, run, start};
+pub use trial::Trial;

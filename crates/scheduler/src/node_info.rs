@@ -15,12 +15,17 @@ pub(crate) type Image = (Arc<str>, i64);
 /// A node as filters and scores see it. Clones are cheap: what is large is shared.
 #[derive(Debug, Clone)]
 pub struct NodeInfo {
-    pub(crate) node: Arc<Node>,
-    pub(crate) name: Arc<str>,
-    pub(crate) pods: Vec<Arc<PodInfo>>,
+    // What every filter and score reads comes first, without a pointer to follow.
+    pub(crate) unschedulable: bool,
+    /// Taints that keep pods away, and those that only make the node less liked.
+    pub(crate) hard_taints: bool,
+    pub(crate) soft_taints: bool,
+    pub(crate) allocatable: Amounts,
     pub(crate) requested: Amounts,
     pub(crate) non_zero: (i64, i64),
-    pub(crate) allocatable: Arc<Amounts>,
+    pub(crate) name: Arc<str>,
+    pub(crate) node: Arc<Node>,
+    pub(crate) pods: Vec<Arc<PodInfo>>,
     pub(crate) ports: Vec<HostPort>,
     /// Sorted by name.
     pub(crate) images: Arc<Vec<Image>>,
@@ -55,7 +60,10 @@ impl NodeInfo {
             pods: Vec::new(),
             requested: Amounts::default(),
             non_zero: (0, 0),
-            allocatable: Arc::default(),
+            allocatable: Amounts::default(),
+            unschedulable: false,
+            hard_taints: false,
+            soft_taints: false,
             ports: Vec::new(),
             images: Arc::default(),
             with_affinity: 0,
@@ -67,10 +75,13 @@ impl NodeInfo {
     }
 
     pub(crate) fn set_node(&mut self, node: Arc<Node>) {
-        let allocatable = Amounts::of(&parse(node.status.as_ref().and_then(|s| s.allocatable.as_ref())));
-        if *self.allocatable != allocatable {
-            self.allocatable = Arc::new(allocatable);
+        let allocatable = |n: &Node| n.status.as_ref().and_then(|s| s.allocatable.clone());
+        if allocatable(&self.node) != allocatable(&node) {
+            self.allocatable = Amounts::of(&parse(node.status.as_ref().and_then(|s| s.allocatable.as_ref())));
         }
+        self.unschedulable = node.spec.as_ref().and_then(|s| s.unschedulable) == Some(true);
+        self.hard_taints = taints(&node).iter().any(|t| matches!(t.effect.as_str(), "NoSchedule" | "NoExecute"));
+        self.soft_taints = taints(&node).iter().any(|t| t.effect == "PreferNoSchedule");
         if listed_images(&self.node) != listed_images(&node) {
             self.images = Arc::new(images(&node));
         }

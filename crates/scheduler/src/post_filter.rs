@@ -13,6 +13,8 @@ use crate::snapshot::Snapshot;
 /// What PostFilter is given.
 #[derive(Clone, Copy)]
 pub struct PostFilterArgs<'a> {
+    /// The plugin's place in the profile.
+    pub plugin: usize,
     /// What PreFilter prepared.
     pub state: &'a CycleState,
     /// The pod that fits nowhere.

@@ -189,6 +189,21 @@ impl Queue {
         }
     }
 
+    /// Lets pods in that were kept out and may come now.
+    pub(crate) fn ungate(&self, free: &dyn Fn(&PodInfo) -> bool) {
+        let mut state = self.state.lock();
+        let freed: Vec<String> = state.gated(free);
+        for uid in &freed {
+            if let Some(entry) = state.forget(uid) {
+                state.put(entry.pod, Place::Active);
+            }
+        }
+        drop(state);
+        if !freed.is_empty() {
+            self.wake.notify_one();
+        }
+    }
+
     /// Keeps a pod from coming back until [`Queue::release`], as often as it was held.
     pub(crate) fn hold(&self, uid: &str) {
         self.state.lock().hold(uid);

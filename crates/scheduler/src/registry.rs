@@ -7,7 +7,8 @@ use rt::HashMap;
 use serde_json::Value;
 
 use crate::config::args::{
-    BalancedArgs, FitArgs, InterPodAffinityArgs, NodeAffinityArgs, PreemptionArgs, SpreadArgs, VolumeBindingArgs,
+    BalancedArgs, DynamicResourcesArgs, FitArgs, InterPodAffinityArgs, NodeAffinityArgs, PreemptionArgs, SpreadArgs,
+    VolumeBindingArgs,
 };
 use crate::config::{InvalidConfiguration, PluginSet, ProfileConfig};
 use crate::framework::{Plugin, Points, Weighted};
@@ -15,11 +16,11 @@ use crate::handle::Handle;
 use crate::plugins::{
     default_binder::DefaultBinder, default_preemption::DefaultPreemption, dynamic_resources::DynamicResources,
     image_locality::ImageLocality, inter_pod_affinity::InterPodAffinity, node_affinity::NodeAffinity,
-    node_name::NodeName, node_ports::NodePorts, node_resources::BalancedAllocation, node_resources::Fit,
-    node_unschedulable::NodeUnschedulable, node_volume_limits::NodeVolumeLimits,
-    pod_topology_spread::PodTopologySpread, priority_sort::PrioritySort, scheduling_gates::SchedulingGates,
-    taint_toleration::TaintToleration, volume_binding::VolumeBinding, volume_restrictions::VolumeRestrictions,
-    volume_zone::VolumeZone,
+    node_declared_features::NodeDeclaredFeatures, node_name::NodeName, node_ports::NodePorts,
+    node_resources::BalancedAllocation, node_resources::Fit, node_unschedulable::NodeUnschedulable,
+    node_volume_limits::NodeVolumeLimits, pod_topology_spread::PodTopologySpread, priority_sort::PrioritySort,
+    scheduling_gates::SchedulingGates, taint_toleration::TaintToleration, volume_binding::VolumeBinding,
+    volume_restrictions::VolumeRestrictions, volume_zone::VolumeZone,
 };
 
 type Made = Result<Arc<dyn Plugin>, String>;
@@ -62,11 +63,14 @@ pub fn plugins() -> Vec<Row> {
         row("InterPodAffinity", 2, |args, handle| {
             made(InterPodAffinity::new(InterPodAffinityArgs::parse(args)?, handle))
         }),
-        row("DynamicResources", 0, |_, _| made(DynamicResources)),
+        row("DynamicResources", 2, |args, handle| {
+            made(DynamicResources::new(&DynamicResourcesArgs::parse(args)?, handle))
+        }),
         row("DefaultPreemption", 0, |args, handle| made(DefaultPreemption::new(PreemptionArgs::parse(args)?, handle))),
         row("NodeResourcesBalancedAllocation", 1, |args, _| made(BalancedAllocation::new(BalancedArgs::parse(args)?))),
         row("ImageLocality", 1, |_, _| made(ImageLocality)),
         row("DefaultBinder", 0, |_, _| made(DefaultBinder)),
+        row("NodeDeclaredFeatures", 0, |_, _| made(NodeDeclaredFeatures)),
     ]
 }
 

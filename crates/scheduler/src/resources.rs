@@ -60,17 +60,6 @@ impl Amounts {
         self.scalars.binary_search_by(|(n, _)| (**n).cmp(name)).map_or(0, |at| self.scalars[at].1)
     }
 
-    /// The amount of a resource by its name.
-    pub(crate) fn get(&self, name: &str) -> i64 {
-        match name {
-            "cpu" => self.milli_cpu,
-            "memory" => self.memory,
-            "ephemeral-storage" => self.ephemeral_storage,
-            "pods" => self.pods,
-            other => self.scalar(other),
-        }
-    }
-
     pub(crate) fn add(&mut self, other: &Self, sign: i64) {
         self.milli_cpu += sign * other.milli_cpu;
         self.memory += sign * other.memory;
@@ -97,6 +86,39 @@ impl Amounts {
             || (wanted.memory > 0 && self.memory > before.memory)
             || (wanted.ephemeral_storage > 0 && self.ephemeral_storage > before.ephemeral_storage)
             || wanted.scalars.iter().any(|(name, want)| *want > 0 && self.scalar(name) > before.scalar(name))
+    }
+}
+
+/// A resource by its place in [`Amounts`], so that it is not looked up by name for each node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Which {
+    Cpu,
+    Memory,
+    Storage,
+    Pods,
+    Scalar(Arc<str>),
+}
+
+impl Which {
+    pub(crate) fn named(name: &str) -> Self {
+        match name {
+            "cpu" => Self::Cpu,
+            "memory" => Self::Memory,
+            "ephemeral-storage" => Self::Storage,
+            "pods" => Self::Pods,
+            other => Self::Scalar(other.into()),
+        }
+    }
+
+    /// The amount of it.
+    pub(crate) fn of(&self, amounts: &Amounts) -> i64 {
+        match self {
+            Self::Cpu => amounts.milli_cpu,
+            Self::Memory => amounts.memory,
+            Self::Storage => amounts.ephemeral_storage,
+            Self::Pods => amounts.pods,
+            Self::Scalar(name) => amounts.scalar(name),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The scheduler: queue, decision, binding.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use api::Kind;
 use api::k8s::core::v1::{Node, Pod};
@@ -35,6 +36,8 @@ const MAX_IN_FLIGHT: usize = 256;
 pub struct Options {
     /// Profiles, extenders and times of waiting; upstream's defaults when default.
     pub configuration: Configuration,
+    /// Set while caches are being filled, for health checks.
+    pub syncing: Arc<AtomicBool>,
 }
 
 /// What the tasks share.
@@ -75,7 +78,8 @@ pub fn start(
     factory: Factory,
     shutdown: &Shutdown,
 ) -> Result<impl Future<Output = ()> + use<>, InvalidConfiguration> {
-    let configuration = options.configuration;
+    let Options { mut configuration, syncing } = options;
+    configuration.ignore_extenders_resources();
     let queue =
         Arc::new(Queue::new(Backoff { initial: configuration.initial_backoff, max: configuration.max_backoff }));
     let nominator = Arc::new(Nominator::default());
@@ -114,8 +118,10 @@ pub fn start(
     handlers::attach(&scheduler, &factory, &pods, &nodes);
     let shutdown = shutdown.clone();
     Ok(async move {
+        syncing.store(true, Ordering::Release);
         factory.start(&shutdown);
         factory.synced().await;
+        syncing.store(false, Ordering::Release);
         shutdown.run(async move { scheduler.work(engine).await }).await;
     })
 }

@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use api::Kind;
+use parking_lot::Mutex;
 use rt::HashMap;
 
 use crate::cache::ImageSpread;
 use crate::node_info::NodeInfo;
+use crate::tally::Topology;
 
 /// All nodes at one moment. It shares them with the cache; see [`crate::cache::Cache::refresh`].
-#[derive(Default, Clone)]
+#[derive(Default)]
 pub struct Snapshot {
     nodes: Vec<Arc<NodeInfo>>,
     by_name: Arc<HashMap<Arc<str>, usize>>,
@@ -17,6 +20,22 @@ pub struct Snapshot {
     with_affinity: BTreeSet<usize>,
     with_anti_affinity: BTreeSet<usize>,
     pub(crate) images: Arc<ImageSpread>,
+    /// By label, made when asked for, good until labels change.
+    topologies: Mutex<HashMap<Arc<str>, Arc<Topology>>>,
+}
+
+#[cfg(test)]
+impl Clone for Snapshot {
+    fn clone(&self) -> Self {
+        Self {
+            nodes: self.nodes.clone(),
+            by_name: self.by_name.clone(),
+            with_affinity: self.with_affinity.clone(),
+            with_anti_affinity: self.with_anti_affinity.clone(),
+            images: self.images.clone(),
+            topologies: Mutex::default(),
+        }
+    }
 }
 
 fn mark(set: &mut BTreeSet<usize>, at: usize, on: bool) {
@@ -43,17 +62,29 @@ impl Snapshot {
         self.place(name).map(|at| &self.nodes[at])
     }
 
-    /// The nodes with pods that say something about other pods.
-    pub(crate) fn with_affinity(&self) -> impl Iterator<Item = &Arc<NodeInfo>> {
-        self.with_affinity.iter().map(|at| &self.nodes[*at])
+    /// Whether a pod says something about other pods.
+    pub(crate) fn has_affinity(&self) -> bool {
+        !self.with_affinity.is_empty()
     }
 
-    /// The nodes with pods that keep others away.
-    pub(crate) fn with_anti_affinity(&self) -> impl Iterator<Item = &Arc<NodeInfo>> {
-        self.with_anti_affinity.iter().map(|at| &self.nodes[*at])
+    /// Whether a pod keeps others away.
+    pub(crate) fn has_anti_affinity(&self) -> bool {
+        !self.with_anti_affinity.is_empty()
+    }
+
+    /// The parts of the topology that nodes are in by a label.
+    pub(crate) fn topology(&self, key: &Arc<str>) -> Arc<Topology> {
+        let mut known = self.topologies.lock();
+        if let Some(topology) = known.get(key) {
+            return topology.clone();
+        }
+        let topology = Arc::new(Topology::new(self.nodes.iter().map(|n| n.node.label(key))));
+        known.insert(key.clone(), topology.clone());
+        topology
     }
 
     pub(crate) fn rebuild(&mut self, nodes: &[Arc<NodeInfo>], by_name: &Arc<HashMap<Arc<str>, usize>>) {
+        self.topologies.get_mut().clear();
         self.nodes = nodes.to_vec();
         self.by_name = by_name.clone();
         self.with_affinity.clear();
@@ -70,6 +101,10 @@ impl Snapshot {
         }
         mark(&mut self.with_affinity, at, node.with_affinity > 0);
         mark(&mut self.with_anti_affinity, at, node.with_anti_affinity > 0);
+        let before = &self.nodes[at].node;
+        if !Arc::ptr_eq(before, &node.node) && before.labels() != node.node.labels() {
+            self.topologies.get_mut().clear();
+        }
         self.nodes[at] = node.clone();
     }
 }

@@ -1,6 +1,8 @@
 //! The arguments of plugins, with upstream's defaults.
 
 use api::k8s::core::v1::{NodeAffinity, TopologySpreadConstraint};
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -331,5 +333,43 @@ impl PreemptionArgs {
             return Err(text.to_owned());
         }
         Ok(parsed)
+    }
+}
+
+/// DynamicResources.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "camelCase")]
+pub(crate) struct DynamicResourcesArgs {
+    filter_timeout: Option<String>,
+    binding_timeout: Option<String>,
+}
+
+impl DynamicResourcesArgs {
+    pub(crate) fn parse(args: &Value) -> Result<Self, String> {
+        let parsed: Self = read(args)?;
+        for (field, text, least) in [
+            ("filterTimeout", &parsed.filter_timeout, Duration::ZERO),
+            ("bindingTimeout", &parsed.binding_timeout, Duration::from_secs(1)),
+        ] {
+            let Some(text) = text else { continue };
+            let Some(duration) = super::file::go_duration(text) else {
+                return Err(format!("{field}: Invalid value: \"{text}\": invalid duration"));
+            };
+            if duration < least {
+                return Err(format!("{field}: Invalid value: \"{text}\": must be at least {} second", least.as_secs()));
+            }
+        }
+        Ok(parsed)
+    }
+
+    /// How long the search for devices on one node may take; none is any time.
+    pub(crate) fn filter_timeout(&self) -> Option<Duration> {
+        let given = self.filter_timeout.as_deref().and_then(super::file::go_duration);
+        Some(given.unwrap_or(Duration::from_secs(10))).filter(|d| !d.is_zero())
+    }
+
+    /// How long devices may take to become ready.
+    pub(crate) fn binding_timeout(&self) -> Duration {
+        self.binding_timeout.as_deref().and_then(super::file::go_duration).unwrap_or(Duration::from_secs(600))
     }
 }

@@ -233,6 +233,25 @@ impl Configuration {
         validate::check(&configuration)?;
         Ok(configuration)
     }
+
+    /// Has NodeResourcesFit leave out what extenders manage alone (`ignoredByScheduler`).
+    pub(crate) fn ignore_extenders_resources(&mut self) {
+        let managed = self.extenders.iter().flat_map(|e| &e.managed_resources).filter(|r| r.ignored_by_scheduler);
+        let names: Vec<Value> = managed.map(|r| Value::from(r.name.as_str())).collect();
+        if names.is_empty() {
+            return;
+        }
+        for profile in &mut self.profiles {
+            let args = profile.args.entry("NodeResourcesFit".to_owned()).or_insert(Value::Null);
+            if args.is_null() {
+                *args = Value::Object(serde_json::Map::new());
+            }
+            if let Some(args) = args.as_object_mut() {
+                let ignored = args.entry("ignoredResources").or_insert_with(|| Value::Array(Vec::new()));
+                ignored.as_array_mut().into_iter().for_each(|list| list.extend(names.iter().cloned()));
+            }
+        }
+    }
 }
 
 /// Decodes base64, as Go prints bytes.

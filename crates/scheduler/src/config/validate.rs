@@ -4,7 +4,8 @@ use rt::HashSet;
 use serde_json::Value;
 
 use super::args::{
-    BalancedArgs, FitArgs, InterPodAffinityArgs, NodeAffinityArgs, PreemptionArgs, SpreadArgs, VolumeBindingArgs,
+    BalancedArgs, DynamicResourcesArgs, FitArgs, InterPodAffinityArgs, NodeAffinityArgs, PreemptionArgs, SpreadArgs,
+    VolumeBindingArgs,
 };
 use super::{Configuration, ExtenderConfig, InvalidConfiguration};
 use crate::resources::is_extended;
@@ -21,6 +22,7 @@ pub(super) fn check_args(path: &str, name: &str, args: &Value) -> Result<(), Inv
     }
     let checked = match name {
         "DefaultPreemption" => PreemptionArgs::parse(args).map(drop),
+        "DynamicResources" => DynamicResourcesArgs::parse(args).map(drop),
         "InterPodAffinity" => InterPodAffinityArgs::parse(args).map(drop),
         "NodeAffinity" => NodeAffinityArgs::parse(args).map(drop),
         "NodeResourcesBalancedAllocation" => BalancedArgs::parse(args).map(drop),

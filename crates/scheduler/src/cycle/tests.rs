@@ -39,18 +39,18 @@ async fn each_plugin_has_its_say() {
 async fn the_message_counts_reasons() {
     assert_eq!(
         place(requesting("9")).await,
-        Err("0/4 nodes are available: 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable, 2 Insufficient cpu. preemption: 0/4 nodes are available: 4 Preemption is not helpful for scheduling.".into())
+        Err("0/4 nodes are available: 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable, 2 Insufficient cpu. no new claims to deallocate, preemption: 0/4 nodes are available: 4 Preemption is not helpful for scheduling.".into())
     );
     let named = json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
         "nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["cordoned"]}]}],
     }}}});
     assert_eq!(
         place(named).await,
-        Err("0/4 nodes are available: 1 node(s) were unschedulable, 3 node(s) didn't satisfy plugin(s) [NodeAffinity]. preemption: 0/4 nodes are available: 4 Preemption is not helpful for scheduling.".into())
+        Err("0/4 nodes are available: 1 node(s) were unschedulable, 3 node(s) didn't satisfy plugin(s) [NodeAffinity]. no new claims to deallocate, preemption: 0/4 nodes are available: 4 Preemption is not helpful for scheduling.".into())
     );
     let claims = json!({"resourceClaims": [{"name": "gpu"}]});
     let said = place(claims).await.unwrap_err();
-    assert!(said.contains("this scheduler does not allocate devices"), "{said}");
+    assert!(said.contains("none of the supported fields are set"), "{said}");
 }
 
 #[tokio::test]

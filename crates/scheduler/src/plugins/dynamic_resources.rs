@@ -1,34 +1,376 @@
-//! DynamicResources: claims of devices. Allocation is not here yet; a pod with claims is held with a word that says so.
+//! DynamicResources: claims of devices. A claim is allocated when its first pod is scheduled: devices are sought on each
+//! node among what the drivers publish in ResourceSlices, by class, selectors, constraints and counters.
+//!
+//! What is decided is taken in memory at once (see [`ledger`]) and written in PreBind, together with the pod in
+//! `reservedFor`. The claims of templates are made by a controller; until then the pod stays out of the queue.
+//!
+//! Not here: devices for extended resources in containers (DRAExtendedResource), DeviceTaintRules (off by default).
 
-use crate::events::kind;
-use crate::framework::{CycleState, CycleView, Plugin, Points, PreFilter, Status};
+mod bind;
+mod capacity;
+mod claims;
+mod constraint;
+mod ledger;
+mod pools;
+mod request;
+mod result;
+mod search;
+mod selector;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::Kind;
+use api::k8s::resource::v1::{AllocationResult, DeviceClass, ResourceClaim, ResourceSlice};
+use async_trait::async_trait;
+use client::Client;
+use component_helpers::node_affinity::{Term, terms};
+use informer::{Delta, Informer, Recorder};
+use parking_lot::Mutex;
+use rt::HashMap;
+use rt::sync::watch;
+
+use self::claims::{Readiness, allocation, consumers, has_room, is_overdue, is_reserved_for, readiness};
+use self::ledger::Ledger;
+use self::pools::Slices;
+use self::search::{Allocator, Failed};
+use self::selector::Selectors;
+use crate::config::args::DynamicResourcesArgs;
+use crate::events::{ClusterEvent, Subject, kind};
+use crate::framework::{CycleState, CycleView, Plugin, Points, PreFilter, Status, default_normalize};
+use crate::handle::Handle;
+use crate::node_info::NodeInfo;
 use crate::pod_info::PodInfo;
+use crate::post_filter::{PostFilter, PostFilterArgs};
 
-pub(crate) struct DynamicResources;
+/// Most alternatives of a request, upstream's number: the first scores highest.
+const ALTERNATIVES_MAX: usize = 8;
+
+/// See the module.
+pub(crate) struct DynamicResources {
+    client: Client,
+    recorder: Recorder,
+    claims: Informer<ResourceClaim>,
+    classes: Informer<DeviceClass>,
+    slices: Informer<ResourceSlice>,
+    ledger: Arc<Ledger>,
+    selectors: Arc<Selectors>,
+    /// Changes with each change of a claim.
+    changes: watch::Sender<()>,
+    /// How long the search on one node may take.
+    search_limit: Option<Duration>,
+    /// How long devices may take to become ready.
+    timeout: Duration,
+}
+
+/// What PreFilter found, and what the later steps found for it. The later steps see it shared: it is about this pod only.
+#[derive(Clone)]
+struct Kept {
+    claims: Vec<Arc<ResourceClaim>>,
+    /// Where the allocated ones can be used.
+    reach: Vec<Option<Vec<Term>>>,
+    /// For those that are not allocated.
+    allocator: Option<Arc<Allocator>>,
+    /// Allocations by node, in the order of the claims that need one.
+    found: Arc<Mutex<HashMap<Arc<str>, Vec<AllocationResult>>>>,
+    /// Allocated claims that keep the pod off some node.
+    unavailable: Arc<Mutex<BTreeSet<usize>>>,
+    /// What Reserve took, by the place of the claim.
+    reserved: Arc<Mutex<HashMap<usize, AllocationResult>>>,
+    /// Claims as PreBind wrote them.
+    written: Arc<Mutex<Vec<Arc<ResourceClaim>>>>,
+}
+
+impl Kept {
+    fn allocation(&self, at: usize) -> Option<AllocationResult> {
+        self.reserved.lock().get(&at).cloned()
+    }
+
+    /// The claims that need an allocation, with their places.
+    fn open(&self) -> impl Iterator<Item = (usize, &Arc<ResourceClaim>)> {
+        self.claims.iter().enumerate().filter(|(_, claim)| allocation(claim).is_none())
+    }
+}
 
 fn has_claims(pod: &PodInfo) -> bool {
     pod.pod.spec.as_ref().and_then(|s| s.resource_claims.as_ref()).is_some_and(|c| !c.is_empty())
 }
 
+impl DynamicResources {
+    pub(crate) fn new(args: &DynamicResourcesArgs, handle: &Handle) -> Self {
+        let claims = handle.factory.informer::<ResourceClaim>();
+        let (ledger, changes) = (Arc::new(Ledger::default()), watch::Sender::new(()));
+        let (seen, changed) = (ledger.clone(), changes.clone());
+        claims.add_handler(move |delta: &Delta<ResourceClaim>| {
+            let claim = delta.object();
+            match delta {
+                Delta::Added(new) => seen.seen(claim.uid(), None, allocation(new)),
+                Delta::Updated { old, new } if old.uid() == new.uid() => {
+                    seen.seen(claim.uid(), allocation(old), allocation(new));
+                }
+                Delta::Updated { old, new } => {
+                    seen.seen(old.uid(), allocation(old), None);
+                    seen.seen(new.uid(), None, allocation(new));
+                }
+                Delta::Deleted(old) => {
+                    seen.seen(claim.uid(), allocation(old), None);
+                    seen.give_back(claim.uid());
+                }
+            }
+            changed.send_replace(());
+        });
+        Self {
+            client: handle.client.clone(),
+            recorder: handle.recorder.clone(),
+            claims,
+            classes: handle.factory.informer(),
+            slices: handle.factory.informer(),
+            ledger,
+            selectors: Arc::new(Selectors::new()),
+            changes,
+            search_limit: args.filter_timeout(),
+            timeout: args.binding_timeout(),
+        }
+    }
+
+    /// What is to be known before nodes are looked at.
+    fn prepare(&self, pod: &PodInfo) -> Result<Option<Kept>, Status> {
+        let claims = claims::of(&pod.pod, &self.claims).map_err(Status::unresolvable)?;
+        if claims.is_empty() {
+            return Ok(None);
+        }
+        let (mut reach, mut open) = (Vec::new(), false);
+        for claim in &claims {
+            let Some(held) = allocation(claim) else {
+                self.check_open(claim)?;
+                open = true;
+                reach.push(None);
+                continue;
+            };
+            if !has_room(claim) && !is_reserved_for(claim, &pod.uid) {
+                return Err(Status::unresolvable("resourceclaim in use"));
+            }
+            reach.push(held.node_selector.as_ref().map(terms));
+        }
+        let allocator = open.then(|| {
+            let classes = self.classes.clone();
+            Arc::new(Allocator {
+                slices: Slices::new(self.slices.cache().list()),
+                taken: self.ledger.taken(),
+                classes: Box::new(move |name| classes.cache().get_key(name)),
+                selectors: self.selectors.clone(),
+                limit: self.search_limit,
+            })
+        });
+        Ok(Some(Kept {
+            claims,
+            reach,
+            allocator,
+            found: Arc::default(),
+            unavailable: Arc::default(),
+            reserved: Arc::default(),
+            written: Arc::default(),
+        }))
+    }
+
+    fn check_open(&self, claim: &ResourceClaim) -> Result<(), Status> {
+        if self.ledger.is_pending(claim.uid()) {
+            let text = format!("resource claim {} is in the process of being allocated", claim.key());
+            return Err(Status::unresolvable(text));
+        }
+        for (request, class) in request::classes(claim) {
+            if class.is_empty() {
+                return Err(Status::error(format!("request {request}: unsupported request type")));
+            }
+            if self.classes.cache().get_key(class).is_none() {
+                let text = format!("request {request}: device class {class} does not exist");
+                return Err(Status::unresolvable(text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an allocated claim can be used on the node.
+    fn is_usable(&self, claim: &ResourceClaim, reach: Option<&Vec<Term>>, node: &NodeInfo) -> bool {
+        if reach.is_some_and(|terms| !terms.iter().any(|term| term.matches(&node.node))) {
+            return false;
+        }
+        match readiness(claim) {
+            Readiness::Ready => true,
+            Readiness::Waiting => allocation(claim).is_none() || !is_overdue(claim, self.timeout, rt::time::now()),
+            Readiness::Failed(_) => false,
+        }
+    }
+
+    fn hint_for_claim(&self, pod: &PodInfo, old: Option<&ResourceClaim>, new: &ResourceClaim) -> bool {
+        let Ok(claims) = claims::of(&pod.pod, &self.claims) else { return false };
+        if old.is_some_and(|old| allocation(old).is_some()) && allocation(new).is_none() {
+            return true;
+        }
+        claims.iter().any(|c| c.uid() == new.uid()) && old.is_none_or(|old| old.status != new.status)
+    }
+}
+
+/// How much an allocation is preferred: alternatives that come first count more.
+fn preference(claim: &ResourceClaim, allocation: &AllocationResult) -> i64 {
+    let mut score = 0;
+    for request in request::requests(claim) {
+        for (at, one) in request.first_available.iter().flatten().enumerate() {
+            let full = format!("{}/{}", request.name, one.name);
+            if claims::devices(allocation).iter().any(|d| d.request == full) {
+                score += i64::try_from(ALTERNATIVES_MAX.saturating_sub(at)).unwrap_or(0);
+            }
+        }
+    }
+    score
+}
+
+#[async_trait]
 impl Plugin for DynamicResources {
     fn name(&self) -> &'static str {
         "DynamicResources"
     }
 
     fn points(&self) -> Points {
-        Points::PRE_FILTER
+        let search = Points::PRE_ENQUEUE.and(Points::PRE_FILTER).and(Points::FILTER).and(Points::POST_FILTER);
+        search.and(Points::PRE_SCORE).and(Points::SCORE).and(Points::RESERVE).and(Points::PRE_BIND)
     }
 
     fn wakes_on(&self) -> u64 {
-        kind::POD_CLAIMS | kind::DEVICE
+        kind::POD_CLAIMS
+            | kind::DEVICE_CLAIM
+            | kind::DEVICE
+            | kind::NODE_ADD
+            | kind::NODE_LABEL
+            | kind::NODE_ALLOCATABLE
     }
 
-    fn pre_filter(&self, _: &mut CycleState, pod: &PodInfo, _: CycleView<'_>) -> PreFilter {
+    fn hint(&self, pod: &PodInfo, event: &ClusterEvent) -> bool {
+        match &event.subject {
+            Subject::DeviceClaim { old, new } => self.hint_for_claim(pod, old.as_deref(), new),
+            Subject::Pod { new: Some(new), .. } => new.uid == pod.uid && claims::of(&new.pod, &self.claims).is_ok(),
+            _ => true,
+        }
+    }
+
+    fn pre_enqueue(&self, pod: &PodInfo) -> Option<Status> {
+        if !has_claims(pod) {
+            return None;
+        }
+        claims::of(&pod.pod, &self.claims).err().map(Status::unresolvable)
+    }
+
+    fn pre_filter(&self, state: &mut CycleState, pod: &PodInfo, view: CycleView<'_>) -> PreFilter {
         if !has_claims(pod) {
             return PreFilter::Skip;
         }
-        PreFilter::Reject(Status::unresolvable(
-            "the pod has resource claims, and this scheduler does not allocate devices",
-        ))
+        match self.prepare(pod) {
+            Ok(None) => PreFilter::Skip,
+            Ok(Some(kept)) => {
+                state.put(view.plugin, kept);
+                PreFilter::All
+            }
+            Err(status) => PreFilter::Reject(status),
+        }
+    }
+
+    fn filter(&self, state: &CycleState, _: &PodInfo, node: &NodeInfo, view: CycleView<'_>) -> Option<Status> {
+        let kept = state.get::<Kept>(view.plugin)?;
+        let mut unavailable = Vec::new();
+        for (at, claim) in kept.claims.iter().enumerate().filter(|(_, claim)| allocation(claim).is_some()) {
+            if !self.is_usable(claim, kept.reach[at].as_ref(), node) {
+                unavailable.push(at);
+            }
+        }
+        if !unavailable.is_empty() {
+            kept.unavailable.lock().extend(unavailable);
+            return Some(Status::unresolvable("resourceclaim not available on the node"));
+        }
+        let open: Vec<Arc<ResourceClaim>> = kept.open().map(|(_, claim)| claim.clone()).collect();
+        let allocator = kept.allocator.as_ref().filter(|_| !open.is_empty())?;
+        match allocator.allocate(&node.node, &open) {
+            Ok(found) => {
+                kept.found.lock().insert(node.name.clone(), found);
+                None
+            }
+            Err(Failed::Unfit(why)) => Some(Status::unresolvable(why)),
+            Err(Failed::Error(error)) => Some(Status::error(error)),
+        }
+    }
+
+    async fn post_filter(&self, args: PostFilterArgs<'_>) -> PostFilter {
+        let Some(kept) = args.state.get::<Kept>(args.plugin) else {
+            return PostFilter::keep(Status::unschedulable("no new claims to deallocate"));
+        };
+        let unused = |claim: &&Arc<ResourceClaim>| match consumers(claim) {
+            [] => true,
+            [one] => one.uid == args.pod.uid,
+            _ => false,
+        };
+        let idle = kept.unavailable.lock().iter().map(|at| &kept.claims[*at]).find(unused).cloned();
+        let Some(claim) = idle else {
+            return PostFilter::keep(Status::unschedulable("still not schedulable"));
+        };
+        match bind::deallocate(&self.client, &claim).await {
+            Ok(()) => PostFilter::keep(Status::unschedulable("deallocation of ResourceClaim completed")),
+            Err(error) => PostFilter::keep(Status::error(error)),
+        }
+    }
+
+    fn pre_score(&self, state: &mut CycleState, _: &PodInfo, _: &[usize], view: CycleView<'_>) -> bool {
+        state.get::<Kept>(view.plugin).is_some()
+    }
+
+    fn score(&self, state: &CycleState, _: &PodInfo, node: &NodeInfo, view: CycleView<'_>) -> i64 {
+        let Some(kept) = state.get::<Kept>(view.plugin) else { return 0 };
+        let found = kept.found.lock();
+        let mut fresh = found.get(&node.name).into_iter().flatten();
+        let each =
+            kept.claims.iter().filter_map(|claim| Some(preference(claim, allocation(claim).or_else(|| fresh.next())?)));
+        each.sum()
+    }
+
+    fn normalize(&self, _: &CycleState, scores: &mut [i64], _: &[usize], _: CycleView<'_>) {
+        default_normalize(scores, false);
+    }
+
+    fn reserve(&self, state: &mut CycleState, _: &PodInfo, node: &NodeInfo, view: CycleView<'_>) -> Option<Status> {
+        let kept = state.get::<Kept>(view.plugin)?;
+        let open: Vec<_> = kept.open().map(|(at, claim)| (at, claim.uid().to_owned())).collect();
+        if open.is_empty() {
+            return None;
+        }
+        let Some(found) = kept.found.lock().remove(&node.name).filter(|found| found.len() == open.len()) else {
+            return Some(Status::error("claim allocation not found for node"));
+        };
+        for ((at, uid), allocation) in open.into_iter().zip(found) {
+            self.ledger.take(&uid, &allocation);
+            kept.reserved.lock().insert(at, allocation);
+        }
+        None
+    }
+
+    fn unreserve(&self, state: &CycleState, pod: &PodInfo, _: &str, plugin: usize) {
+        let Some(kept) = state.get::<Kept>(plugin) else { return };
+        for at in std::mem::take(&mut *kept.reserved.lock()).into_keys() {
+            self.ledger.give_back(kept.claims[at].uid());
+        }
+        let written = std::mem::take(&mut *kept.written.lock());
+        for claim in kept.claims.iter().filter(|c| is_reserved_for(c, &pod.uid)).cloned().chain(written) {
+            rt::spawn("give a resource claim up", bind::give_up(self.client.clone(), claim, pod.uid.clone()));
+        }
+    }
+
+    fn waits_before_binding(&self, state: &CycleState, plugin: usize) -> bool {
+        state.get::<Kept>(plugin).is_some()
+    }
+
+    async fn pre_bind(&self, state: &CycleState, pod: &PodInfo, node: &str, plugin: usize) -> Option<Status> {
+        let kept = state.get::<Kept>(plugin)?;
+        self.bind_claims(kept, pod, node).await.err().map(Status::error)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,27 +1,116 @@
 //! InterPodAffinity: pods that must be, must not be, or like to be near other pods. Anti-affinity is symmetric: a pod on a
 //! node keeps away those that it names.
 
-mod counts;
+use std::sync::Arc;
 
 use api::Kind;
 use api::k8s::core::v1::{Namespace, Node, Pod};
 use informer::Informer;
-use rt::HashMap;
 
-use self::counts::{Counts, Scores};
-use crate::affinity::{Affinity, Term, matches_all};
+use crate::affinity::{Term, Weighted, matches_all};
 use crate::config::args::InterPodAffinityArgs;
 use crate::events::{ClusterEvent, Subject, kind};
 use crate::framework::{CycleState, CycleView, MAX_NODE_SCORE, Plugin, Points, PreFilter, Status};
 use crate::handle::Handle;
 use crate::node_info::NodeInfo;
 use crate::pod_info::PodInfo;
+use crate::snapshot::Snapshot;
+use crate::tally::{Share, Sums, Tallies};
 
 type Labels = std::collections::BTreeMap<String, String>;
 
 pub(crate) struct InterPodAffinity {
     args: InterPodAffinityArgs,
     namespaces: Informer<Namespace>,
+    tallies: Tallies<Question>,
+}
+
+/// A question about all pods on nodes; equal ones have equal answers.
+#[derive(PartialEq)]
+enum Question {
+    /// Pods that are meant by all of the terms, counted for each.
+    Near(Vec<Term>),
+    /// Pods that are meant by any of the terms, counted for it.
+    Apart(Vec<Term>),
+    /// Terms of pods that keep such a pod away.
+    Against(Asker),
+    /// Likings between such a pod and those on the nodes.
+    Score(Asker, Vec<Weighted>),
+}
+
+/// What others' terms see of a pod.
+#[derive(PartialEq)]
+struct Asker {
+    namespace: String,
+    namespace_labels: Labels,
+    pod: Arc<Pod>,
+}
+
+impl Asker {
+    fn new(pod: &PodInfo, namespace_labels: Labels) -> Self {
+        // Only what terms look at, so that pods of one template are alike.
+        let mut seen = Pod::default();
+        seen.metadata.labels.clone_from(&pod.pod.metadata.labels);
+        seen.metadata.namespace.clone_from(&pod.pod.metadata.namespace);
+        Self { namespace: pod.pod.namespace().to_owned(), namespace_labels, pod: Arc::new(seen) }
+    }
+}
+
+fn put(share: &mut Share, key: &Arc<str>, amount: i64) {
+    match share.iter_mut().find(|(known, _)| known == key) {
+        Some((_, sum)) => *sum += amount,
+        None => share.push((key.clone(), amount)),
+    }
+}
+
+/// What a node adds to a question.
+fn share_of(question: &Question, node: &NodeInfo, hard: i64) -> Share {
+    let mut share = Share::new();
+    match question {
+        Question::Near(terms) => {
+            let count = node.pods.iter().filter(|other| matches_all(terms, &other.pod)).count();
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            if count > 0 {
+                terms.iter().for_each(|term| put(&mut share, &term.topology_key, count));
+            }
+        }
+        Question::Apart(terms) => {
+            for other in &node.pods {
+                for term in terms.iter().filter(|term| term.matches(&other.pod, None)) {
+                    put(&mut share, &term.topology_key, 1);
+                }
+            }
+        }
+        Question::Against(asker) => {
+            for term in node.pods.iter().flat_map(|other| other.required_anti_terms()) {
+                if term.matches(&asker.pod, Some(&asker.namespace_labels)) {
+                    put(&mut share, &term.topology_key, 1);
+                }
+            }
+        }
+        Question::Score(asker, own) => {
+            for other in node.pods.iter().filter(|p| !own.is_empty() || p.affinity.is_some()) {
+                score_pod(asker, own, other, hard, &mut share);
+            }
+        }
+    }
+    share
+}
+
+/// What one pod on a node adds to the scores of the node's surroundings.
+fn score_pod(asker: &Asker, own: &[Weighted], other: &PodInfo, hard: i64, share: &mut Share) {
+    let mut add = |matches: bool, term: &Term, weight: i64| {
+        if matches {
+            put(share, &term.topology_key, weight);
+        }
+    };
+    let meant = |term: &Term| term.matches(&asker.pod, Some(&asker.namespace_labels));
+    own.iter().for_each(|w| add(w.term.matches(&other.pod, None), &w.term, w.weight));
+    if hard > 0 {
+        other.required_terms().iter().for_each(|term| add(meant(term), term, hard));
+    }
+    other.preferred_terms().iter().for_each(|w| add(meant(&w.term), &w.term, w.weight));
+    other.preferred_anti_terms().iter().for_each(|w| add(meant(&w.term), &w.term, -w.weight));
 }
 
 /// What Filter needs.
@@ -32,28 +121,29 @@ struct Prepared {
     required_anti: Vec<Term>,
     namespace_labels: Labels,
     /// Topology in which pods are that keep the pod away.
-    against: Counts,
+    against: Sums,
     /// Topology in which pods are that the pod needs, and that it keeps away from.
-    near: Counts,
-    apart: Counts,
+    near: Sums,
+    apart: Sums,
 }
 
 impl Prepared {
-    fn count(&mut self, pod: &Pod, other: &PodInfo, node: &Node, by: i64) {
+    fn count(&mut self, pod: &Pod, other: &PodInfo, node: &Node, by: i64, snapshot: &Snapshot) {
+        let add = |sums: &mut Sums, term: &Term| {
+            if let Some(value) = node.label(&term.topology_key) {
+                sums.add(&term.topology_key, value, by, snapshot);
+            }
+        };
         for term in other.required_anti_terms() {
             if term.matches(pod, Some(&self.namespace_labels)) {
-                self.against.add(node, &term.topology_key, by);
+                add(&mut self.against, term);
             }
         }
         if matches_all(&self.required, &other.pod) {
-            for term in &self.required {
-                self.near.add(node, &term.topology_key, by);
-            }
+            self.required.iter().for_each(|term| add(&mut self.near, term));
         }
-        for term in &self.required_anti {
-            if term.matches(&other.pod, None) {
-                self.apart.add(node, &term.topology_key, by);
-            }
+        for term in self.required_anti.iter().filter(|term| term.matches(&other.pod, None)) {
+            add(&mut self.apart, term);
         }
     }
 
@@ -61,27 +151,28 @@ impl Prepared {
         let mut there = true;
         for term in &self.required {
             let Some(value) = node.label(&term.topology_key) else { return false };
-            there &= self.near.has(&term.topology_key, value);
+            there &= self.near.get(&term.topology_key, value) > 0;
         }
         // The first of a group whose pods want to be near each other may go anywhere.
         there || (self.near.is_empty() && matches_all(&self.required, pod))
     }
 
     fn is_apart(&self, node: &Node) -> bool {
-        !self
-            .required_anti
-            .iter()
-            .any(|term| node.label(&term.topology_key).is_some_and(|value| self.apart.has(&term.topology_key, value)))
+        let taken = |term: &Term| {
+            node.label(&term.topology_key).is_some_and(|value| self.apart.get(&term.topology_key, value) > 0)
+        };
+        !self.required_anti.iter().any(taken)
     }
 
     fn is_welcome(&self, node: &Node) -> bool {
-        self.against.is_empty() || !node.labels().iter().any(|(key, value)| self.against.has(key, value))
+        let unwelcome = |key: &str| node.label(key).is_some_and(|value| self.against.get(key, value) > 0);
+        self.against.is_empty() || !self.against.keys().any(unwelcome)
     }
 }
 
 impl InterPodAffinity {
     pub(crate) fn new(args: InterPodAffinityArgs, handle: &Handle) -> Self {
-        Self { args, namespaces: handle.factory.informer() }
+        Self { args, namespaces: handle.factory.informer(), tallies: Tallies::default() }
     }
 
     fn labels_of(&self, namespace: &str) -> Labels {
@@ -103,26 +194,10 @@ impl InterPodAffinity {
         terms
     }
 
-    /// What one pod on a node adds to the scores of the node's surroundings.
-    fn score_pod(&self, own: &Affinity, labels: &Labels, pod: &Pod, other: &PodInfo, node: &Node, scores: &mut Scores) {
-        for w in &own.preferred {
-            scores.add_if(w.term.matches(&other.pod, None), node, &w.term.topology_key, w.weight);
-        }
-        for w in &own.preferred_anti {
-            scores.add_if(w.term.matches(&other.pod, None), node, &w.term.topology_key, -w.weight);
-        }
+    fn sums(&self, question: Question, snapshot: &Snapshot) -> Sums {
         let hard = i64::from(self.args.hard_pod_affinity_weight);
-        if hard > 0 {
-            for term in other.required_terms() {
-                scores.add_if(term.matches(pod, Some(labels)), node, &term.topology_key, hard);
-            }
-        }
-        for w in other.preferred_terms() {
-            scores.add_if(w.term.matches(pod, Some(labels)), node, &w.term.topology_key, w.weight);
-        }
-        for w in other.preferred_anti_terms() {
-            scores.add_if(w.term.matches(pod, Some(labels)), node, &w.term.topology_key, -w.weight);
-        }
+        let shares = self.tallies.shares(question, snapshot.nodes(), |question, node| share_of(question, node, hard));
+        Sums::of(&shares, snapshot)
     }
 }
 
@@ -184,32 +259,29 @@ impl Plugin for InterPodAffinity {
     }
 
     fn pre_filter(&self, state: &mut CycleState, pod: &PodInfo, view: CycleView<'_>) -> PreFilter {
-        let own = pod.affinity.as_ref().is_some_and(|a| !a.required.is_empty() || !a.required_anti.is_empty());
+        let own = !pod.required_terms().is_empty() || !pod.required_anti_terms().is_empty();
+        let keeping_away = view.snapshot.has_anti_affinity();
+        if !own && !keeping_away {
+            return PreFilter::Skip;
+        }
+        let namespace_labels = self.labels_of(pod.pod.namespace());
         let mut prepared = Prepared {
             required: self.resolved(pod.required_terms()),
             required_anti: self.resolved(pod.required_anti_terms()),
-            namespace_labels: Labels::new(),
-            against: Counts::default(),
-            near: Counts::default(),
-            apart: Counts::default(),
+            namespace_labels,
+            against: Sums::default(),
+            near: Sums::default(),
+            apart: Sums::default(),
         };
-        let mut others = view.snapshot.with_anti_affinity().peekable();
-        if !own && others.peek().is_none() {
-            return PreFilter::Skip;
+        if keeping_away {
+            let asker = Asker::new(pod, prepared.namespace_labels.clone());
+            prepared.against = self.sums(Question::Against(asker), view.snapshot);
         }
-        prepared.namespace_labels = self.labels_of(pod.pod.namespace());
-        if own {
-            for node in view.snapshot.nodes() {
-                for other in &node.pods {
-                    prepared.count(&pod.pod, other, &node.node, 1);
-                }
-            }
-        } else {
-            for node in others {
-                for other in node.pods.iter().filter(|p| p.has_required_anti_affinity()) {
-                    prepared.count(&pod.pod, other, &node.node, 1);
-                }
-            }
+        if !prepared.required.is_empty() {
+            prepared.near = self.sums(Question::Near(prepared.required.clone()), view.snapshot);
+        }
+        if !prepared.required_anti.is_empty() {
+            prepared.apart = self.sums(Question::Apart(prepared.required_anti.clone()), view.snapshot);
         }
         if !own && prepared.against.is_empty() {
             return PreFilter::Skip;
@@ -220,13 +292,13 @@ impl Plugin for InterPodAffinity {
 
     fn add_pod(&self, state: &mut CycleState, pod: &PodInfo, added: &PodInfo, node: &NodeInfo, view: CycleView<'_>) {
         if let Some(prepared) = state.get_mut::<Prepared>(view.plugin) {
-            prepared.count(&pod.pod, added, &node.node, 1);
+            prepared.count(&pod.pod, added, &node.node, 1, view.snapshot);
         }
     }
 
     fn remove_pod(&self, state: &mut CycleState, pod: &PodInfo, gone: &PodInfo, node: &NodeInfo, view: CycleView<'_>) {
         if let Some(prepared) = state.get_mut::<Prepared>(view.plugin) {
-            prepared.count(&pod.pod, gone, &node.node, -1);
+            prepared.count(&pod.pod, gone, &node.node, -1, view.snapshot);
         }
     }
 
@@ -243,24 +315,15 @@ impl Plugin for InterPodAffinity {
     }
 
     fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, _: &[usize], view: CycleView<'_>) -> bool {
-        let mut own = pod.affinity.as_deref().cloned().unwrap_or_default();
-        let any = !own.preferred.is_empty() || !own.preferred_anti.is_empty();
-        if !any && self.args.ignore_preferred_terms_of_existing_pods {
+        let away = |w: &Weighted| Weighted { term: w.term.clone(), weight: -w.weight };
+        let mut own = pod.preferred_terms().to_vec();
+        own.extend(pod.preferred_anti_terms().iter().map(away));
+        if own.is_empty() && (self.args.ignore_preferred_terms_of_existing_pods || !view.snapshot.has_affinity()) {
             return false;
         }
-        own.preferred.iter_mut().chain(&mut own.preferred_anti).for_each(|w| self.resolve(&mut w.term));
-        let labels = self.labels_of(pod.pod.namespace());
-        let mut scores = Scores::default();
-        let mut add = |node: &NodeInfo| {
-            for other in node.pods.iter().filter(|p| any || p.affinity.is_some()) {
-                self.score_pod(&own, &labels, &pod.pod, other, &node.node, &mut scores);
-            }
-        };
-        if any {
-            view.snapshot.nodes().iter().for_each(|node| add(node));
-        } else {
-            view.snapshot.with_affinity().for_each(|node| add(node));
-        }
+        own.iter_mut().for_each(|w| self.resolve(&mut w.term));
+        let asker = Asker::new(pod, self.labels_of(pod.pod.namespace()));
+        let scores = self.sums(Question::Score(asker, own), view.snapshot);
         if scores.is_empty() {
             return false;
         }
@@ -269,7 +332,8 @@ impl Plugin for InterPodAffinity {
     }
 
     fn score(&self, state: &CycleState, _: &PodInfo, node: &NodeInfo, view: CycleView<'_>) -> i64 {
-        state.get_score::<Scores>(view.plugin).map_or(0, |scores| scores.of(&node.node))
+        let Some(scores) = state.get_score::<Sums>(view.plugin) else { return 0 };
+        scores.keys().filter_map(|key| Some(scores.get(key, node.node.label(key)?))).sum()
     }
 
     fn normalize(&self, _: &CycleState, scores: &mut [i64], _: &[usize], _: CycleView<'_>) {
@@ -281,9 +345,6 @@ impl Plugin for InterPodAffinity {
         }
     }
 }
-
-/// By key and value of the topology.
-pub(super) type ByTopology = HashMap<String, HashMap<String, i64>>;
 
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,8 @@ use api::k8s::core::v1::Node;
 use component_helpers::requests::parse;
 
 pub(crate) use self::scoring::{BalancedAllocation, Strategy};
-use self::scoring::{Sums, pod_amounts};
-use crate::config::args::{FitArgs, ResourceSpec};
+use self::scoring::{Scored, Sums, pod_amounts};
+use crate::config::args::FitArgs;
 use crate::events::{ClusterEvent, Subject, kind};
 use crate::framework::{Code, CycleState, CycleView, Plugin, Points, Status};
 use crate::node_info::NodeInfo;
@@ -18,7 +18,7 @@ use crate::resources::{Amounts, is_extended};
 pub(crate) struct Fit {
     ignored: Vec<String>,
     ignored_groups: Vec<String>,
-    resources: Vec<ResourceSpec>,
+    resources: Vec<Scored>,
     strategy: Strategy,
 }
 
@@ -64,7 +64,7 @@ impl Fit {
         Self {
             ignored: args.ignored_resources,
             ignored_groups: args.ignored_resource_groups,
-            resources: args.scoring_strategy.resources,
+            resources: Scored::all(&args.scoring_strategy.resources),
             strategy,
         }
     }
@@ -128,7 +128,7 @@ impl Plugin for Fit {
 
     fn score(&self, state: &CycleState, _: &PodInfo, node: &NodeInfo, view: CycleView<'_>) -> i64 {
         let Some(wanted) = state.get_score::<Vec<i64>>(view.plugin) else { return 0 };
-        self.strategy.score(&Sums { specs: &self.resources, wanted, node, requested: false })
+        self.strategy.score(&Sums { scored: &self.resources, wanted, node, requested: false })
     }
 }
 

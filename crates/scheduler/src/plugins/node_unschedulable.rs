@@ -41,6 +41,6 @@ impl Plugin for NodeUnschedulable {
     }
 
     fn filter(&self, _: &CycleState, pod: &PodInfo, node: &NodeInfo, _: CycleView<'_>) -> Option<Status> {
-        (!fits(pod, &node.node)).then(|| Status::unresolvable("node(s) were unschedulable"))
+        (node.unschedulable && !fits(pod, &node.node)).then(|| Status::unresolvable("node(s) were unschedulable"))
     }
 }

@@ -3,12 +3,13 @@
 mod constraint;
 mod scoring;
 
+use std::sync::Arc;
+
 use api::Kind;
 use api::k8s::apps::v1::{ReplicaSet, StatefulSet};
 use api::k8s::core::v1::{Node, ReplicationController, Service};
 use informer::Informer;
 use meta::selector::LabelSelector;
-use rt::HashMap;
 
 use self::constraint::{Constraint, compile, have_keys};
 use self::scoring::Scoring;
@@ -19,6 +20,8 @@ use crate::handle::Handle;
 use crate::labels::{from_pairs, selector_of};
 use crate::node_info::{NodeInfo, taints};
 use crate::pod_info::PodInfo;
+use crate::snapshot::Snapshot;
+use crate::tally::{NOWHERE, Share, Tallies, Topology};
 
 const HARD: &str = "DoNotSchedule";
 const SOFT: &str = "ScheduleAnyway";
@@ -29,28 +32,63 @@ pub(crate) struct PodTopologySpread {
     controllers: Informer<ReplicationController>,
     replica_sets: Informer<ReplicaSet>,
     stateful_sets: Informer<StatefulSet>,
+    tallies: Tallies<Question>,
+    /// Whether pods without constraints get some.
+    hard_defaults: bool,
+    soft_defaults: bool,
 }
 
 /// What Filter needs: for each constraint, the pods that match by value of the topology.
 #[derive(Clone)]
 struct Prepared {
     constraints: Vec<Constraint>,
-    counts: Vec<HashMap<String, i64>>,
+    counts: Vec<Counted>,
     /// The smallest of the counts.
     least: Vec<i64>,
+}
+
+/// The pods that match by value of the topology; none for values that no counting node has.
+#[derive(Clone)]
+struct Counted {
+    topology: Arc<Topology>,
+    by_value: Vec<Option<i64>>,
+}
+
+impl Counted {
+    fn of(&self, value: &str) -> i64 {
+        self.topology.id(value).and_then(|id| self.by_value[id]).unwrap_or(0)
+    }
+}
+
+/// A question about all pods on nodes: how many match.
+#[derive(PartialEq)]
+pub(super) struct Question {
+    namespace: String,
+    selector: LabelSelector,
+}
+
+/// How many pods of each node match, kept from cycle to cycle.
+pub(super) struct Matching(Arc<Vec<Share>>);
+
+impl Matching {
+    pub(super) fn at(&self, place: usize) -> i64 {
+        self.0[place].first().map_or(0, |(_, count)| *count)
+    }
 }
 
 impl Prepared {
     fn settle(&mut self, at: usize) {
         let counts = &self.counts[at];
-        let few = i64::try_from(counts.len()).unwrap_or(i64::MAX) < i64::from(self.constraints[at].min_domains);
-        self.least[at] = if few { 0 } else { counts.values().copied().min().unwrap_or(0) };
+        let known = counts.by_value.iter().flatten();
+        let few =
+            i64::try_from(known.clone().count()).unwrap_or(i64::MAX) < i64::from(self.constraints[at].min_domains);
+        self.least[at] = if few { 0 } else { known.copied().min().unwrap_or(0) };
     }
 
-    fn change(&mut self, pod: &PodInfo, other: &PodInfo, node: &Node, by: i64) {
+    fn change(&mut self, pod: &PodInfo, other: &PodInfo, node: &NodeInfo, by: i64) {
         if other.pod.namespace() != pod.pod.namespace()
             || other.pod.is_deleting()
-            || !have_keys(node, &self.constraints)
+            || !have_keys(&node.node, &self.constraints)
         {
             return;
         }
@@ -59,8 +97,10 @@ impl Prepared {
             if !constraint.selector.matches_map(other.pod.labels()) || !constraint.counts(pod, node) {
                 continue;
             }
-            let Some(value) = node.label(&constraint.key) else { continue };
-            *self.counts[at].entry(value.to_owned()).or_default() += by;
+            let Some(value) = node.node.label(&constraint.key) else { continue };
+            let counted = &mut self.counts[at];
+            let Some(id) = counted.topology.id(value) else { continue };
+            *counted.by_value[id].get_or_insert(0) += by;
             self.settle(at);
         }
     }
@@ -79,12 +119,17 @@ fn matching(node: &NodeInfo, selector: &LabelSelector, namespace: &str) -> i64 {
 
 impl PodTopologySpread {
     pub(crate) fn new(args: SpreadArgs, handle: &Handle) -> Self {
+        let any = |action: &str| args.default_constraints.iter().any(|c| c.when_unsatisfiable == action);
+        let (hard_defaults, soft_defaults) = (any(HARD), any(SOFT));
         Self {
             args,
             services: handle.factory.informer(),
             controllers: handle.factory.informer(),
             replica_sets: handle.factory.informer(),
             stateful_sets: handle.factory.informer(),
+            tallies: Tallies::default(),
+            hard_defaults,
+            soft_defaults,
         }
     }
 
@@ -93,6 +138,9 @@ impl PodTopologySpread {
         let own = pod.pod.spec.as_ref().and_then(|s| s.topology_spread_constraints.as_deref()).unwrap_or_default();
         if !own.is_empty() {
             return compile(own, pod.pod.labels(), action);
+        }
+        if (action == HARD && !self.hard_defaults) || (action == SOFT && !self.soft_defaults) {
+            return Vec::new();
         }
         let mut defaults = compile(&self.args.default_constraints, pod.pod.labels(), action);
         if !defaults.is_empty() {
@@ -134,6 +182,17 @@ impl PodTopologySpread {
         };
         all.requirements.extend(of_owner.map(|s| s.requirements).unwrap_or_default());
         all
+    }
+
+    /// How many pods match a constraint, by node.
+    fn matching(&self, constraint: &Constraint, pod: &PodInfo, snapshot: &Snapshot) -> Matching {
+        let question = Question { namespace: pod.pod.namespace().to_owned(), selector: constraint.selector.clone() };
+        Matching(self.tallies.shares(question, snapshot.nodes(), |question, node| {
+            match matching(node, &question.selector, &question.namespace) {
+                0 => Vec::new(),
+                count => vec![(Arc::default(), count)],
+            }
+        }))
     }
 
     fn hint_for_pod(&self, pod: &PodInfo, old: Option<&PodInfo>, new: Option<&PodInfo>) -> bool {
@@ -203,19 +262,22 @@ impl Plugin for PodTopologySpread {
         if constraints.is_empty() {
             return PreFilter::Skip;
         }
-        let mut counts: Vec<HashMap<String, i64>> = vec![HashMap::default(); constraints.len()];
-        for node in view.snapshot.nodes().iter().filter(|node| have_keys(&node.node, &constraints)) {
-            for (constraint, counts) in constraints.iter().zip(&mut counts) {
-                let Some(value) = node.node.label(&constraint.key).filter(|_| constraint.counts(pod, &node.node))
-                else {
-                    continue;
-                };
-                let more = matching(node, &constraint.selector, pod.pod.namespace());
-                match counts.get_mut(value) {
-                    Some(count) => *count += more,
-                    None => {
-                        counts.insert(value.to_owned(), more);
-                    }
+        let matching: Vec<Matching> = constraints.iter().map(|c| self.matching(c, pod, view.snapshot)).collect();
+        let empty = |c: &Constraint| {
+            let topology = view.snapshot.topology(&c.key);
+            let by_value = vec![None; topology.len()];
+            Counted { topology, by_value }
+        };
+        let mut counts: Vec<Counted> = constraints.iter().map(empty).collect();
+        for (place, node) in view.snapshot.nodes().iter().enumerate() {
+            if counts.iter().any(|c| c.topology.ids[place] == NOWHERE) {
+                continue;
+            }
+            for (at, constraint) in constraints.iter().enumerate() {
+                let counted = &mut counts[at];
+                let id = counted.topology.ids[place] as usize;
+                if constraint.counts(pod, node) {
+                    *counted.by_value[id].get_or_insert(0) += matching[at].at(place);
                 }
             }
         }
@@ -228,13 +290,13 @@ impl Plugin for PodTopologySpread {
 
     fn add_pod(&self, state: &mut CycleState, pod: &PodInfo, added: &PodInfo, node: &NodeInfo, view: CycleView<'_>) {
         if let Some(prepared) = state.get_mut::<Prepared>(view.plugin) {
-            prepared.change(pod, added, &node.node, 1);
+            prepared.change(pod, added, node, 1);
         }
     }
 
     fn remove_pod(&self, state: &mut CycleState, pod: &PodInfo, gone: &PodInfo, node: &NodeInfo, view: CycleView<'_>) {
         if let Some(prepared) = state.get_mut::<Prepared>(view.plugin) {
-            prepared.change(pod, gone, &node.node, -1);
+            prepared.change(pod, gone, node, -1);
         }
     }
 
@@ -247,7 +309,7 @@ impl Plugin for PodTopologySpread {
                 ));
             };
             let own = i64::from(constraint.selector.matches_map(pod.pod.labels()));
-            let there = prepared.counts[at].get(value).copied().unwrap_or(0);
+            let there = prepared.counts[at].of(value);
             if there + own - prepared.least[at] > i64::from(constraint.max_skew) {
                 return Some(Status::unschedulable("node(s) didn't match pod topology spread constraints"));
             }
@@ -262,7 +324,8 @@ impl Plugin for PodTopologySpread {
         }
         let own = pod.pod.spec.as_ref().and_then(|s| s.topology_spread_constraints.as_ref());
         let all_keys = own.is_some_and(|c| !c.is_empty()) || !self.args.system_defaulted;
-        state.put_score(view.plugin, Scoring::new(constraints, pod, feasible, view.snapshot, all_keys));
+        let matching = constraints.iter().map(|c| self.matching(c, pod, view.snapshot)).collect::<Vec<_>>();
+        state.put_score(view.plugin, Scoring::new(constraints, &matching, pod, feasible, view.snapshot, all_keys));
         true
     }
 

@@ -38,13 +38,16 @@ impl Plugin for TaintToleration {
     }
 
     fn filter(&self, _: &CycleState, pod: &PodInfo, node: &NodeInfo, _: CycleView<'_>) -> Option<Status> {
+        if !node.hard_taints {
+            return None;
+        }
         untolerated(node.taints(), pod.tolerations(), &HARD)?;
         Some(Status::unresolvable("node(s) had untolerated taint(s)"))
     }
 
     fn pre_score(&self, state: &mut CycleState, pod: &PodInfo, feasible: &[usize], view: CycleView<'_>) -> bool {
         let nodes = view.snapshot.nodes();
-        if !feasible.iter().any(|at| nodes[*at].taints().iter().any(|t| t.effect == "PreferNoSchedule")) {
+        if !feasible.iter().any(|at| nodes[*at].soft_taints) {
             // All nodes are alike.
             return false;
         }
@@ -55,6 +58,9 @@ impl Plugin for TaintToleration {
 
     fn score(&self, state: &CycleState, _: &PodInfo, node: &NodeInfo, view: CycleView<'_>) -> i64 {
         let Some(Soft(tolerations)) = state.get_score(view.plugin) else { return 0 };
+        if !node.soft_taints {
+            return 0;
+        }
         let soft = node.taints().iter().filter(|t| t.effect == "PreferNoSchedule");
         let hurting = soft.filter(|taint| !tolerations.iter().any(|t| tolerates(t, taint)));
         i64::try_from(hurting.count()).unwrap_or(i64::MAX)

@@ -9,6 +9,7 @@ use rt::{HashMap, HashSet};
 
 use super::{Helps, Queued};
 use crate::events::ClusterEvent;
+use crate::pod_info::PodInfo;
 
 const STALE_AFTER: Duration = Duration::from_secs(300);
 /// Most events remembered for pods in flight; beyond, such pods are tried again in any case.
@@ -64,6 +65,7 @@ struct Hold {
 pub(super) struct State {
     entries: HashMap<String, Entry>,
     parked: HashSet<String>,
+    gated: HashSet<String>,
     active: BinaryHeap<Rank>,
     /// Pods in back-off by its end; entries of this and the next heap may be outdated.
     backoff: Timers,
@@ -94,13 +96,16 @@ impl State {
                 self.parked.insert(uid.clone());
                 self.timers.push(Reverse((Instant::now() + STALE_AFTER, ticket, uid.clone())));
             }
-            Place::Gated => {}
+            Place::Gated => {
+                self.gated.insert(uid.clone());
+            }
         }
         self.entries.insert(uid, Entry { pod, place, ticket });
     }
 
     pub(super) fn forget(&mut self, uid: &str) -> Option<Entry> {
         self.parked.remove(uid);
+        self.gated.remove(uid);
         self.entries.remove(uid)
     }
 
@@ -192,6 +197,12 @@ impl State {
     pub(super) fn helped(&self, event: &ClusterEvent, helps: Helps<'_>) -> Vec<String> {
         let may = |uid: &&String| self.entries.get(*uid).is_some_and(|e| helps(&e.pod.info, e.pod.rejected_by, event));
         self.parked.iter().filter(may).cloned().collect()
+    }
+
+    /// The pods kept out that may come in now.
+    pub(super) fn gated(&self, free: &dyn Fn(&PodInfo) -> bool) -> Vec<String> {
+        let may = |uid: &&String| self.entries.get(*uid).is_some_and(|e| free(&e.pod.info));
+        self.gated.iter().filter(may).cloned().collect()
     }
 
     pub(super) fn hold(&mut self, uid: &str) {

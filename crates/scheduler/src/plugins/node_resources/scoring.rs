@@ -4,25 +4,45 @@ use crate::config::args::{BalancedArgs, Point, ResourceSpec, ScoringStrategy, St
 use crate::framework::{CycleState, CycleView, MAX_NODE_SCORE, Plugin, Points};
 use crate::node_info::NodeInfo;
 use crate::pod_info::PodInfo;
-use crate::resources::is_scalar;
+use crate::resources::{Which, is_scalar};
 
 /// Highest score of a point of a user's function.
 const MAX_CUSTOM_SCORE: i64 = 10;
 
+/// A resource that is scored.
+#[derive(Debug, Clone)]
+pub(super) struct Scored {
+    which: Which,
+    weight: i64,
+    /// One that nodes without it are not blamed for, unless the pod asks for it.
+    optional: bool,
+}
+
+impl Scored {
+    pub(super) fn all(specs: &[ResourceSpec]) -> Vec<Self> {
+        let one = |spec: &ResourceSpec| Self {
+            which: Which::named(&spec.name),
+            weight: spec.weight,
+            optional: is_scalar(&spec.name),
+        };
+        specs.iter().map(one).collect()
+    }
+}
+
 /// What the pod asks for, in the order of the resources; `exact` leaves out the defaults for containers that ask for
 /// nothing.
-pub(super) fn pod_amounts(pod: &PodInfo, specs: &[ResourceSpec], exact: bool) -> Vec<i64> {
-    let amount = |spec: &ResourceSpec| match spec.name.as_str() {
-        "cpu" if !exact => pod.non_zero.0,
-        "memory" if !exact => pod.non_zero.1,
-        name => pod.requests.get(name),
+pub(super) fn pod_amounts(pod: &PodInfo, scored: &[Scored], exact: bool) -> Vec<i64> {
+    let amount = |one: &Scored| match one.which {
+        Which::Cpu if !exact => pod.non_zero.0,
+        Which::Memory if !exact => pod.non_zero.1,
+        _ => one.which.of(&pod.requests),
     };
-    specs.iter().map(amount).collect()
+    scored.iter().map(amount).collect()
 }
 
 /// The use of a node's resources.
 pub(super) struct Sums<'a> {
-    pub(super) specs: &'a [ResourceSpec],
+    pub(super) scored: &'a [Scored],
     pub(super) wanted: &'a [i64],
     pub(super) node: &'a NodeInfo,
     /// Count what is requested, not what scoring assumes.
@@ -40,18 +60,17 @@ pub(super) struct Use {
 impl Sums<'_> {
     /// The resources that count: those the node has, and vendors' resources only when the pod asks for them.
     fn uses(&self) -> impl Iterator<Item = Use> {
-        self.specs.iter().zip(self.wanted).filter_map(|(spec, wanted)| {
-            let name = spec.name.as_str();
-            if *wanted == 0 && is_scalar(name) {
+        self.scored.iter().zip(self.wanted).filter_map(|(one, wanted)| {
+            if *wanted == 0 && one.optional {
                 return None;
             }
-            let room = self.node.allocatable.get(name);
-            let without = match name {
-                "cpu" if !self.requested => self.node.non_zero.0,
-                "memory" if !self.requested => self.node.non_zero.1,
-                name => self.node.requested.get(name),
+            let room = one.which.of(&self.node.allocatable);
+            let without = match one.which {
+                Which::Cpu if !self.requested => self.node.non_zero.0,
+                Which::Memory if !self.requested => self.node.non_zero.1,
+                _ => one.which.of(&self.node.requested),
             };
-            (room != 0).then_some(Use { with: without + wanted, without, room, weight: spec.weight })
+            (room != 0).then_some(Use { with: without + wanted, without, room, weight: one.weight })
         })
     }
 }
@@ -118,12 +137,12 @@ impl Strategy {
 
 /// Prefers nodes on which the resources are used alike.
 pub(crate) struct BalancedAllocation {
-    resources: Vec<ResourceSpec>,
+    resources: Vec<Scored>,
 }
 
 impl BalancedAllocation {
     pub(crate) fn new(args: BalancedArgs) -> Self {
-        Self { resources: args.resources }
+        Self { resources: Scored::all(&args.resources) }
     }
 }
 
@@ -165,7 +184,7 @@ impl Plugin for BalancedAllocation {
 
     fn score(&self, state: &CycleState, _: &PodInfo, node: &NodeInfo, view: CycleView<'_>) -> i64 {
         let Some(wanted) = state.get_score::<Vec<i64>>(view.plugin) else { return 0 };
-        let sums = Sums { specs: &self.resources, wanted, node, requested: true };
+        let sums = Sums { scored: &self.resources, wanted, node, requested: true };
         let (mut with, mut without) = ([0.0; 16], [0.0; 16]);
         let mut count = 0;
         for one in sums.uses().take(16) {

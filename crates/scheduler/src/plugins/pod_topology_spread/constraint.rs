@@ -1,6 +1,7 @@
 //! One constraint, compiled.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use api::Kind;
 use api::k8s::core::v1::{Node, TopologySpreadConstraint};
@@ -8,14 +9,14 @@ use component_helpers::tolerations::untolerated;
 use meta::selector::{LabelSelector, Operator, Requirement};
 
 use crate::labels::selector_of;
-use crate::node_info::taints;
+use crate::node_info::{NodeInfo, taints};
 use crate::pod_info::PodInfo;
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub(super) struct Constraint {
     pub(super) max_skew: i32,
-    pub(super) key: String,
+    pub(super) key: Arc<str>,
     pub(super) selector: LabelSelector,
     pub(super) min_domains: i32,
     honors_affinity: bool,
@@ -24,11 +25,13 @@ pub(super) struct Constraint {
 
 impl Constraint {
     /// Whether a node counts for a pod.
-    pub(super) fn counts(&self, pod: &PodInfo, node: &Node) -> bool {
-        if self.honors_affinity && !pod.required.matches(node) {
+    pub(super) fn counts(&self, pod: &PodInfo, node: &NodeInfo) -> bool {
+        if self.honors_affinity && !pod.required.is_empty() && !pod.required.matches(&node.node) {
             return false;
         }
-        !self.honors_taints || untolerated(taints(node), pod.tolerations(), &["NoSchedule", "NoExecute"]).is_none()
+        !self.honors_taints
+            || !node.hard_taints
+            || untolerated(taints(&node.node), pod.tolerations(), &["NoSchedule", "NoExecute"]).is_none()
     }
 }
 
@@ -48,7 +51,7 @@ pub(super) fn compile(
         }
         Constraint {
             max_skew: c.max_skew,
-            key: c.topology_key.clone(),
+            key: c.topology_key.as_str().into(),
             selector,
             min_domains: c.min_domains.unwrap_or(1),
             honors_affinity: c.node_affinity_policy.as_deref() != Some("Ignore"),
