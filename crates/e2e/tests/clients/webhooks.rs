@@ -120,7 +120,7 @@ async fn mutating(world: &World) -> Result<()> {
     let asked = world.memory.at("/mutate-first");
     let real = asked.iter().find(|a| a.body["request"]["name"] == "mutated").context("not asked")?;
     ensure!(real.body["request"]["dryRun"] == false && real.body["request"]["operation"] == "CREATE", "{real:?}");
-    ensure!(real.body["request"]["userInfo"]["username"] == "admin", "{real:?}");
+    ensure!(real.body["request"]["userInfo"]["username"] == "kubernetes-admin", "{real:?}");
     Ok(())
 }
 
@@ -161,7 +161,7 @@ async fn audit_webhook(world: &World) -> Result<()> {
     let all = events(&asked);
     let event = all.iter().find(|event| fits(event)).context("no event")?;
     ensure!(event["annotations"]["validate.hooks.test/seen"] == "yes", "{event}");
-    ensure!(asked.body["kind"] == "EventList" && event["user"]["username"] == "admin", "{event}");
+    ensure!(asked.body["kind"] == "EventList" && event["user"]["username"] == "kubernetes-admin", "{event}");
     Ok(())
 }
 
@@ -285,7 +285,7 @@ async fn aggregation(world: &World) -> Result<()> {
     wait("True")?;
     let things = world.get(&["th"])?;
     let thing = &things["items"][0];
-    ensure!(thing["user"] == "admin" && thing["bearer"] == 0, "{thing}");
+    ensure!(thing["user"] == "kubernetes-admin" && thing["bearer"] == 0, "{thing}");
     ensure!(thing["groups"].to_string().contains("system:masters"), "{thing}");
     let resources = world.ok(&["api-resources", "--api-group=things.test"], &Value::Null)?;
     ensure!(resources.contains("things") && resources.contains("Thing"), "{resources}");
@@ -328,8 +328,9 @@ fn flags(dir: &Path, ca: &pki::Pair, port: u16) -> Result<Vec<String>> {
         write(dir, name, &pki::kubeconfig(&server, &ca.cert_pem(), "hooks", "server", &identity))
     };
     // For admission, users are found by the webhook's host.
-    let credentials = pki::kubeconfig("https://unused", "", "unused", "HOST", &pki::Identity::Certificate(&client));
-    let credentials = write(dir, "admission-users", &credentials.replace("HOST", &format!("127.0.0.1:{port}")))?;
+    let host = format!("127.0.0.1:{port}");
+    let credentials = pki::kubeconfig("https://unused", "", "unused", &host, &pki::Identity::Certificate(&client));
+    let credentials = write(dir, "admission-users", &credentials)?;
     let plugin = |name: &str| {
         json!({"name": name, "configuration": {
             "apiVersion": "apiserver.config.k8s.io/v1", "kind": "WebhookAdmissionConfiguration", "kubeConfigFile": credentials,
