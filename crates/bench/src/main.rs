@@ -3,6 +3,10 @@
 //! Everything is measured from outside, as a user would: the release binary, the API over TLS, `/proc`. Upstream's
 //! components run beside it, one after the other, when `--upstream-bin` names them. Numbers are printed, never asserted.
 
+mod cases;
+mod cycle;
+mod histogram;
+mod kwok;
 mod crowd;
 mod fan_out;
 mod load;
@@ -47,6 +51,9 @@ pub(crate) struct Options {
     /// Pods created through the API.
     #[arg(long, default_value_t = 20_000)]
     pods: usize,
+    /// How much of the scheduler's and hollow nodes' cases: 0.1 is a tenth of the nodes and pods.
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
     /// Namespaces that are made, listed and deleted.
     #[arg(long, default_value_t = 5000)]
     namespaces: usize,
@@ -143,11 +150,33 @@ async fn corten(options: &Options, measured: &mut Measured, failed: &mut bool) -
             cluster.down()?;
         }
     }
-    if options.wants(&scheduler::NAMES) {
-        note("corten: scheduler");
+    attempt("cycle", cycle::measure(options, measured).await, failed);
+    for case in scheduler::wanted(options) {
+        note(format!("corten: {}", case.name));
         let cluster = start::cluster(&binary)?;
         let subject = Subject::of_cluster(&cluster)?;
-        attempt("scheduler", scheduler::measure(&subject, options, measured).await, failed);
+        attempt(case.name, scheduler::measure(&case, &subject, options, measured).await, failed);
+        cluster.down()?;
+    }
+    hollow(options, measured, failed).await
+}
+
+/// Clusters of hollow nodes, only when asked for.
+async fn hollow(options: &Options, measured: &mut Measured, failed: &mut bool) -> Result<()> {
+    let binary = &options.binary;
+    let asked = |names: &[&str]| !options.only.is_empty() && options.wants(names);
+    if asked(&kwok::NAMES) || asked(&["kwok"]) {
+        note("corten: kwok");
+        let cluster = start::cluster(binary)?;
+        let subject = Subject::of_cluster(&cluster)?;
+        attempt("kwok", kwok::measure(binary, &subject, options, measured).await, failed);
+        cluster.down()?;
+    }
+    if asked(&kwok::LARGE) || asked(&["large"]) {
+        note("corten: large");
+        let cluster = start::cluster(binary)?;
+        let subject = Subject::of_cluster(&cluster)?;
+        attempt("large", kwok::measure_large(binary, &subject, options, measured).await, failed);
         cluster.down()?;
     }
     Ok(())
@@ -179,10 +208,15 @@ async fn upstream(options: &Options, measured: &mut Measured, failed: &mut bool)
             attempt(case.what, measure_case(case, &control_plane.subject(), options, measured).await, failed);
         }
     }
-    if options.wants(&scheduler::NAMES) {
-        note("upstream: scheduler");
+    for case in scheduler::wanted(options) {
+        note(format!("upstream: {}", case.name));
         let control_plane = upstream::ControlPlane::start(dir, measured).await?;
-        attempt("scheduler", scheduler::measure(&control_plane.subject(), options, measured).await, failed);
+        attempt(case.name, scheduler::measure(&case, &control_plane.subject(), options, measured).await, failed);
+    }
+    if options.only.iter().any(|only| only == "kwok") {
+        note("upstream: kwok");
+        let control_plane = upstream::ControlPlane::start(dir, measured).await?;
+        attempt("kwok", kwok::measure(&options.binary, &control_plane.subject(), options, measured).await, failed);
     }
     Ok(())
 }

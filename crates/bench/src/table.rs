@@ -57,6 +57,8 @@ const ROWS: &[Row] = &[
     row("namespaces-list", "  to list them and their objects", "s", Budget::None),
     row("namespaces-delete", "  to delete them", "s", Budget::None),
     row("scheduling", "SchedulingBasic: 5,000 nodes, 10,000 pods", "1/s", Budget::Times(5.0)),
+    row("scheduling-p50", "  an attempt, p50", "ms", Budget::None),
+    row("scheduling-p99", "  an attempt, p99", "ms", Budget::None),
     row("scheduling-memory", "  PSS of API server and store, with Corten of the scheduler, too", "MB", Budget::None),
     row("pod-p50", "pod created to Running, p50", "s", Budget::AtMost(0.10)),
     row("pod-p99", "pod created to Running, p99", "s", Budget::AtMost(0.25)),
@@ -66,6 +68,55 @@ const ROWS: &[Row] = &[
     row("exec", "kubectl exec, beyond kubectl's own start", "ms", Budget::AtMost(10.0)),
     row("delete", "pod deleted (exits on TERM) to gone, p50", "s", Budget::AtMost(0.10)),
     row("size", "binary size", "MiB", Budget::AtMost(30.0)),
+];
+
+/// The further cases of scheduler_perf, measured when asked for; the cycle's cost alone; and clusters of hollow nodes.
+const SCALE_ROWS: &[Row] = &[
+    row("node-affinity", "SchedulingNodeAffinity: 5,000 nodes, 10,000 pods", "1/s", Budget::Times(5.0)),
+    row("node-affinity-p50", "  an attempt, p50", "ms", Budget::None),
+    row("node-affinity-p99", "  an attempt, p99", "ms", Budget::None),
+    row("pod-affinity", "SchedulingPodAffinity: 5,000 pods", "1/s", Budget::Times(5.0)),
+    row("pod-affinity-p50", "  an attempt, p50", "ms", Budget::None),
+    row("pod-affinity-p99", "  an attempt, p99", "ms", Budget::None),
+    row("preferred-pod-affinity", "SchedulingPreferredPodAffinity: 5,000 pods", "1/s", Budget::Times(5.0)),
+    row("preferred-pod-affinity-p50", "  an attempt, p50", "ms", Budget::None),
+    row("preferred-pod-affinity-p99", "  an attempt, p99", "ms", Budget::None),
+    row("pod-anti-affinity", "SchedulingPodAntiAffinity: 2,000 pods", "1/s", Budget::Times(5.0)),
+    row("pod-anti-affinity-p50", "  an attempt, p50", "ms", Budget::None),
+    row("pod-anti-affinity-p99", "  an attempt, p99", "ms", Budget::None),
+    row("topology-spreading", "TopologySpreading: 5,000 pods", "1/s", Budget::Times(5.0)),
+    row("topology-spreading-p50", "  an attempt, p50", "ms", Budget::None),
+    row("topology-spreading-p99", "  an attempt, p99", "ms", Budget::None),
+    row("preemption", "PreemptionAsync: 20,000 pods there, 5,000 pods", "1/s", Budget::Times(5.0)),
+    row("preemption-p50", "  an attempt, p50", "ms", Budget::None),
+    row("preemption-p99", "  an attempt, p99", "ms", Budget::None),
+    row("unschedulable", "Unschedulable: 10,000 pods", "1/s", Budget::Times(5.0)),
+    row("unschedulable-p50", "  an attempt, p50", "ms", Budget::None),
+    row("unschedulable-p99", "  an attempt, p99", "ms", Budget::None),
+    row("mixed-churn", "SchedulingWithMixedChurn: 10,000 pods", "1/s", Budget::Times(5.0)),
+    row("mixed-churn-p50", "  an attempt, p50", "ms", Budget::None),
+    row("mixed-churn-p99", "  an attempt, p99", "ms", Budget::None),
+    row("daemonset", "SchedulingDaemonset: 15,000 nodes, 30,000 pods", "1/s", Budget::Times(5.0)),
+    row("daemonset-p50", "  an attempt, p50", "ms", Budget::None),
+    row("daemonset-p99", "  an attempt, p99", "ms", Budget::None),
+    row("cycle-scheduling", "the cycle alone: SchedulingBasic", "1/s", Budget::None),
+    row("cycle-node-affinity", "  NodeAffinity", "1/s", Budget::None),
+    row("cycle-pod-affinity", "  PodAffinity", "1/s", Budget::None),
+    row("cycle-preferred-pod-affinity", "  PreferredPodAffinity", "1/s", Budget::None),
+    row("cycle-pod-anti-affinity", "  PodAntiAffinity", "1/s", Budget::None),
+    row("cycle-topology-spreading", "  TopologySpreading", "1/s", Budget::None),
+    row("cycle-preemption", "  PreemptionAsync without its churn", "1/s", Budget::None),
+    row("cycle-unschedulable", "  Unschedulable without its churn", "1/s", Budget::None),
+    row("cycle-mixed-churn", "  MixedChurn without its churn", "1/s", Budget::None),
+    row("cycle-daemonset", "  Daemonset", "1/s", Budget::None),
+    row("kwok-nodes", "kwok: 5,000 hollow nodes Ready", "s", Budget::AtMost(10.0)),
+    row("kwok-pods", "kwok: 10,000 pods Running", "s", Budget::AtMost(10.0)),
+    row("kwok-delete", "kwok: 10,000 pods deleted", "s", Budget::AtMost(10.0)),
+    row("large-pods", "5,000 hollow nodes, 150,000 pods of Deployments available", "1/s", Budget::None),
+    row("large-memory", "  PSS of the control plane", "MB", Budget::AtMost(3000.0)),
+    row("large-api-p50", "  GET of a Deployment meanwhile, p50", "ms", Budget::None),
+    row("large-api-p99", "  GET of a Deployment meanwhile, p99", "ms", Budget::AtMost(1000.0)),
+    row("large-scale-1000", "  a Deployment scaled by 1,000", "s", Budget::AtMost(5.0)),
 ];
 
 /// Figures by the names of rows.
@@ -119,7 +170,9 @@ fn figure(value: Option<f64>, unit: &str) -> String {
 impl Table {
     fn entries(&self, only: &[String]) -> Vec<Entry> {
         let chosen = |row: &&Row| only.is_empty() || only.iter().any(|name| row.name.starts_with(name.as_str()));
-        ROWS.iter().filter(chosen).map(|row| self.entry(row)).collect()
+        // What is measured only when asked for is told only then.
+        let asked = |row: &&Row| self.corten.get(row.name).or(self.upstream.get(row.name)).is_some();
+        ROWS.iter().filter(chosen).chain(SCALE_ROWS.iter().filter(asked)).map(|row| self.entry(row)).collect()
     }
 
     fn entry(&self, row: &Row) -> Entry {

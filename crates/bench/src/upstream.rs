@@ -44,6 +44,7 @@ pub(crate) struct ControlPlane {
     kubeconfig: PathBuf,
     // Ended in this order; the folder goes last.
     scheduler: Running,
+    scheduler_port: u16,
     controllers: Running,
     api: Running,
     etcd: Running,
@@ -86,6 +87,28 @@ impl Starter<'_> {
                 format!("--listen-peer-urls={peer}"),
                 format!("--initial-advertise-peer-urls={peer}"),
                 format!("--initial-cluster=default={peer}"),
+            ],
+        )
+    }
+
+    /// The scheduler, with the limits of requests that scheduler_perf gives it: its default of 50 a second would be all
+    /// that is measured.
+    fn scheduler(&self, kubeconfig: &Path, port: u16) -> Result<Running> {
+        let config = self.data.join("scheduler.yaml");
+        let text = format!(
+            "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\nclientConnection:\n  \
+             kubeconfig: {}\n  qps: 5000\n  burst: 5000\nleaderElection:\n  leaderElect: false\n",
+            kubeconfig.display()
+        );
+        std::fs::write(&config, text).context("write the scheduler's configuration")?;
+        self.start(
+            "kube-scheduler",
+            &[
+                format!("--config={}", config.display()),
+                "--bind-address=127.0.0.1".into(),
+                format!("--secure-port={port}"),
+                format!("--cert-dir={}", self.data.join("scheduler-tls").display()),
+                "--authorization-always-allow-paths=/metrics,/healthz".into(),
             ],
         )
     }
@@ -149,15 +172,16 @@ impl ControlPlane {
         let controllers = starter.start(
             "kube-controller-manager",
             &[
-                with_config.clone(),
+                with_config,
                 "--secure-port=0".into(),
                 "--use-service-account-credentials=true".into(),
                 format!("--service-account-private-key-file={}", pki_dir.join("sa.key").display()),
                 format!("--root-ca-file={}", pki_dir.join("ca.crt").display()),
             ],
         )?;
-        let scheduler = starter.start("kube-scheduler", &[with_config, "--secure-port=0".into()])?;
-        Ok(Self { kubeconfig, scheduler, controllers, api, etcd, _data: folder })
+        let scheduler_port = free_port()?;
+        let scheduler = starter.scheduler(&kubeconfig, scheduler_port)?;
+        Ok(Self { kubeconfig, scheduler, scheduler_port, controllers, api, etcd, _data: folder })
     }
 
     /// All its processes.
@@ -166,6 +190,10 @@ impl ControlPlane {
     }
 
     pub(crate) fn subject(&self) -> Subject {
-        Subject { kubeconfig: self.kubeconfig.clone(), holders: vec![self.etcd.0.id(), self.api.0.id()] }
+        Subject {
+            kubeconfig: self.kubeconfig.clone(),
+            holders: vec![self.etcd.0.id(), self.api.0.id()],
+            scheduler: Some(format!("https://127.0.0.1:{}", self.scheduler_port)),
+        }
     }
 }

@@ -5,6 +5,7 @@
 
 mod agent;
 mod control_plane;
+mod hollow;
 mod in_process;
 mod node;
 
@@ -40,7 +41,10 @@ fn main() -> ExitCode {
 /// Whether a word names a component or an inner process.
 fn is_name(word: &str) -> bool {
     COMPONENTS.contains(&word)
-        || matches!(word, "corten-supervisor" | "node-holder" | "node-agent" | "control-plane" | "demo" | "pause" | "volume-helper")
+        || matches!(
+            word,
+            "corten-supervisor" | "node-holder" | "node-agent" | "control-plane" | "demo" | "pause" | "volume-helper" | "hollow-node"
+        )
         || cni::plugins::PLUGINS.iter().any(|plugin| plugin.name() == word)
 }
 
@@ -78,6 +82,7 @@ fn dispatch(name: &str, arguments: Vec<OsString>) -> ExitCode {
         "kube-apiserver" => component(0, |shutdown| apiserver::command::main(arguments, shutdown)),
         "kube-controller-manager" => component(0, |shutdown| controllers::main(arguments, shutdown)),
         "kube-scheduler" => component(0, |shutdown| scheduler::main(arguments, shutdown)),
+        "hollow-node" => component(0, |shutdown| hollow::main(arguments, shutdown)),
         "kubelet" => component(0, |shutdown| {
             kubelet::command::main(arguments, shutdown, || async { node::open_lone().await.map_err(Into::into) })
         }),
