@@ -4,11 +4,11 @@
 //! components run beside it, one after the other, when `--upstream-bin` names them. Numbers are printed, never asserted.
 
 mod cases;
+mod crowd;
 mod cycle;
+mod fan_out;
 mod histogram;
 mod kwok;
-mod crowd;
-mod fan_out;
 mod load;
 mod node;
 mod process;
