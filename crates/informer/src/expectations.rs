@@ -38,6 +38,14 @@ impl Expectations {
         })
     }
 
+    /// How long until the key may be acted on although not all was seen; `None` when it may be now. Whoever is told to wait has
+    /// to look again then: what was made and gone while a watch was broken is never seen.
+    pub fn wait(&self, key: &str) -> Option<Duration> {
+        let since = self.by_key.lock().get(key).map(|expected| expected.since)?;
+        // A little more, so that it is over when the wait is.
+        (!self.satisfied(key)).then(|| TIMEOUT.saturating_sub(since.elapsed()) + Duration::from_millis(1))
+    }
+
     /// Expects so many creations, and nothing else any more.
     pub fn expect_creations(&self, key: &str, count: usize) {
         let creations = i64::try_from(count).unwrap_or(i64::MAX);

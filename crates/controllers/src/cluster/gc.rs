@@ -10,13 +10,15 @@ mod graph;
 mod monitor;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use client::{Client, DeleteOptions, Error, PatchKind, Propagation, Resource};
 use informer::{Queue, run_workers};
 use meta::{GroupVersionKind, Object};
 use parking_lot::Mutex;
-use rt::{HashMap, Shutdown};
+use rt::sync::watch;
+use rt::{HashMap, HashSet, Shutdown};
 use serde_json::json;
 
 use crate::cluster::gc::decide::{Verdict, decide};
@@ -28,6 +30,10 @@ pub(crate) const FOREGROUND: &str = "foregroundDeletion";
 pub(crate) const ORPHAN: &str = "orphan";
 /// Tries before an object is left until something about it changes.
 const MAX_ATTEMPTS: u32 = 15;
+/// When groups are asked again that could not be read.
+const DISCOVER_AGAIN: Duration = Duration::from_secs(10);
+/// How long decisions wait for the first list of every resource, as upstream.
+const LISTS_LIMIT: Duration = Duration::from_secs(30);
 
 /// What to look at: deletion or orphaning of an object by uid.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,6 +49,8 @@ pub(super) struct Collector {
     queue: Arc<Queue<Task>>,
     monitors: Mutex<HashMap<meta::GroupVersionResource, Shutdown>>,
     kinds: Mutex<HashMap<(String, String), Served>>,
+    /// Resources whose objects are not all in the graph yet; `None` before the first discovery.
+    unlisted: watch::Sender<Option<HashSet<meta::GroupVersionResource>>>,
     shutdown: Shutdown,
 }
 
@@ -55,6 +63,7 @@ pub(crate) async fn run(context: Context) {
         queue: queue.clone(),
         monitors: Mutex::default(),
         kinds: Mutex::default(),
+        unlisted: watch::Sender::new(None),
         shutdown: context.shutdown.clone(),
     });
     let definitions = context.factory.informer::<CustomResourceDefinition>();
@@ -71,6 +80,9 @@ pub(crate) async fn run(context: Context) {
 
 impl Collector {
     async fn work(self: Arc<Self>, task: Task) -> Result<(), Error> {
+        if task != Task::Discover && !self.has_listed() {
+            self.wait_for_lists().await;
+        }
         let result = match &task {
             Task::Discover => self.clone().rediscover().await,
             Task::Delete(uid) => self.attempt_delete(uid).await,
@@ -83,6 +95,25 @@ impl Collector {
             }
             other => other,
         }
+    }
+
+    fn has_listed(&self) -> bool {
+        self.unlisted.borrow().as_ref().is_some_and(HashSet::is_empty)
+    }
+
+    /// Waits until the graph has all objects: an owner whose dependents are not in it yet would go before them, or leave them to be
+    /// deleted when they were to be orphaned. A resource that cannot be listed holds the others up for a while only.
+    async fn wait_for_lists(&self) {
+        let mut unlisted = self.unlisted.subscribe();
+        let listed = unlisted.wait_for(|unlisted| unlisted.as_ref().is_some_and(HashSet::is_empty));
+        if rt::time::timeout(LISTS_LIMIT, listed).await.is_err() {
+            tracing::warn!("garbage collection goes on without having listed all resources");
+        }
+    }
+
+    /// A resource is in the graph.
+    pub(super) fn listed(&self, gvr: &meta::GroupVersionResource) {
+        self.unlisted.send_if_modified(|unlisted| unlisted.as_mut().is_some_and(|unlisted| unlisted.remove(gvr)));
     }
 
     /// Starts monitors of resources that appeared and stops those of resources that vanished.
@@ -99,14 +130,22 @@ impl Collector {
             .filter(|r| r.can("list") && r.can("watch") && r.can("delete") && !ignored(&r.gvr))
             .collect();
         let mut monitors = self.monitors.lock();
-        if failures.is_empty() {
+        if !failures.is_empty() {
+            tracing::warn!(?failures, "some groups cannot be discovered, trying again");
+            self.queue.add_after(Task::Discover, DISCOVER_AGAIN);
+        } else {
             let gone: Vec<_> = monitors.keys().filter(|gvr| !wanted.iter().any(|w| w.gvr == **gvr)).cloned().collect();
             for gvr in gone {
                 if let Some(stop) = monitors.remove(&gvr) {
                     stop.cancel();
+                    self.listed(&gvr);
                 }
             }
         }
+        self.unlisted.send_modify(|unlisted| {
+            let new = wanted.iter().map(|resource| &resource.gvr).filter(|gvr| !monitors.contains_key(*gvr));
+            unlisted.get_or_insert_default().extend(new.cloned());
+        });
         for resource in wanted {
             if !monitors.contains_key(&resource.gvr) {
                 let stop = self.shutdown.child();

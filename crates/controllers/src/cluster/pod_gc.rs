@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use api::Kind;
 use api::k8s::core::v1::{Node, Pod};
-use client::{DeleteOptions, Error};
+use client::{DeleteOptions, Error, PatchKind};
 use informer::{Delta, Informer, Queue, run_workers};
+use serde_json::json;
 
 use crate::cluster::node_lifecycle::{BY_NODE, by_node, condition, taints};
 use crate::cluster::taint_eviction::disrupt;
@@ -106,8 +107,20 @@ impl Controller {
         if let Some(why) = why {
             let phase = if pods::is_terminal(&pod) { None } else { Some("Failed") };
             disrupt(&self.context.client, &pod, why, phase).await?;
+        } else if !pods::is_terminal(&pod) {
+            self.fail(&pod).await?;
         }
         self.delete(&pod).await
+    }
+
+    /// Ends a pod that no kubelet will ever end: whoever holds it by a finalizer waits for that.
+    async fn fail(&self, pod: &Pod) -> Result<(), Error> {
+        let patch = json!({"metadata": {"uid": pod.uid()}, "status": {"phase": "Failed"}});
+        let client = &self.context.client;
+        match client.patch_status::<Pod>(pod.namespace(), pod.name(), &PatchKind::Strategic, &patch).await {
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     async fn delete(&self, pod: &Pod) -> Result<(), Error> {

@@ -173,7 +173,11 @@ impl Controller {
         let template = &spec(&set).template;
         let current = history::current(client, &*set, template, &revisions, &naming, &mut collisions).await?;
         let hash = current.label(REVISION_LABEL).unwrap_or_default().to_owned();
-        let may_act = self.expectations.satisfied(key);
+        let unseen = self.expectations.wait(key);
+        let may_act = unseen.is_none();
+        if let Some(wait) = unseen {
+            self.queue.add_after(key.to_owned(), wait);
+        }
         let mut result = Ok(());
         if may_act {
             result = self.act(&set, &selector, &hash).await;

@@ -191,7 +191,11 @@ impl Controller {
             self.backoff.lock().remove(key);
             return Ok(());
         }
-        let may_act = self.expectations.satisfied(key);
+        let unseen = self.expectations.wait(key);
+        let may_act = unseen.is_none();
+        if let Some(wait) = unseen {
+            self.queue.add_after(Key::Job(key.to_owned()), wait);
+        }
         let mut job = (*cached).clone();
         let pods = self.claim(&job).await?;
         let now = rt::time::now();

@@ -227,7 +227,11 @@ impl<R: Replicas> Controller<R> {
             return Ok(());
         };
         let Some(selector) = owner.selector() else { return Ok(()) };
-        let may_act = self.expectations.satisfied(key);
+        let unseen = self.expectations.wait(key);
+        let may_act = unseen.is_none();
+        if let Some(wait) = unseen {
+            self.queue.add_after(key.to_owned(), wait);
+        }
         let cache = self.pods.cache();
         let mut candidates = cache.by_index(BY_CONTROLLER, owner.uid());
         candidates.extend(cache.by_index(BY_CONTROLLER, &format!("orphan/{}", owner.namespace())));

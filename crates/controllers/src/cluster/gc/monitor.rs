@@ -88,6 +88,7 @@ impl Monitor {
         for uid in gone {
             self.collector.observe(|graph| graph.remove(&uid));
         }
+        self.collector.listed(&self.served.gvr);
         Ok(list.resource_version)
     }
 

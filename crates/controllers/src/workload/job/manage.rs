@@ -137,7 +137,11 @@ impl Controller {
         self.expectations.expect_deletions(key, remove.iter().map(|p| p.uid().to_owned()));
         // These do not count as failures: nothing holds them.
         for result in join_all(remove.iter().map(|pod| self.remove_finalizer(pod))).await {
-            result?;
+            if let Err(error) = result {
+                // None of them is deleted now: nothing of this is to be waited for.
+                remove.iter().for_each(|pod| self.expectations.deletion_observed(key, pod.uid()));
+                return Err(error);
+            }
         }
         let (deleted, ready, result) = self.delete_pods(&round.job, remove).await;
         round.active_count -= deleted;
