@@ -107,8 +107,8 @@ impl Lookup for Access {
         namespace: &str,
         name: &str,
     ) -> Result<Option<Arc<Object>>, Status> {
-        match self.resource(gvr)?.get_cached(namespace, name).await? {
-            Some(object) => Ok(Some(Arc::new(object))),
+        match self.resource(gvr)?.get_shared(namespace, name).await? {
+            Some(object) => Ok(Some(object)),
             None => self.get_live(gvr, namespace, name).await,
         }
     }
@@ -127,8 +127,7 @@ impl Lookup for Access {
     }
 
     async fn list(&self, gvr: &GroupVersionResource, namespace: &str) -> Result<Vec<Arc<Object>>, Status> {
-        let objects = self.resource(gvr)?.list_cached(namespace).await?;
-        Ok(objects.into_iter().map(Arc::new).collect())
+        self.resource(gvr)?.list_shared(namespace).await
     }
 
     fn watch(&self, gvr: &GroupVersionResource) -> BoxStream<'static, ObjectEvent> {

@@ -2,9 +2,11 @@
 
 use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use meta::selector::FieldSelector;
 use meta::{Object, Status};
-use rt::Shutdown;
+use parking_lot::Mutex;
+use rt::{HashMap, Shutdown};
 use store::{KeyRange, RangeRequest, Store};
 
 use crate::cache::{Cache, Page, too_large_version};
@@ -22,7 +24,19 @@ pub struct Resource {
     cache: OnceLock<Arc<Cache>>,
     shutdown: Shutdown,
     pub(crate) lease: rt::sync::Mutex<Option<crate::create::EventLease>>,
+    /// Trees that were asked for lately, by key: admission looks at the same namespace for each object in it.
+    trees: Mutex<HashMap<Bytes, Tree>>,
 }
+
+/// An object decoded, at a revision.
+struct Tree {
+    revision: i64,
+    object: Arc<Object>,
+}
+
+/// Trees kept per resource, and the stored size up to which one is.
+const TREES: usize = 64;
+const TREE_BYTES: usize = 16 * 1024;
 
 /// A list's answer.
 pub struct Listed {
@@ -44,7 +58,15 @@ impl Resource {
         shutdown: Shutdown,
     ) -> Self {
         let store = sealed.clone().map_or(store, |sealed| sealed as Arc<dyn Store>);
-        Self { row, store, sealed, cache: OnceLock::new(), shutdown, lease: rt::sync::Mutex::default() }
+        Self {
+            row,
+            store,
+            sealed,
+            cache: OnceLock::new(),
+            shutdown,
+            lease: rt::sync::Mutex::default(),
+            trees: Mutex::default(),
+        }
     }
 
     /// Whether an object that did not change is to be written all the same, because it is not encrypted as new ones are.
@@ -157,6 +179,52 @@ impl Resource {
         let cache = self.cache();
         cache.wait_ready().await?;
         cache.get(key.as_bytes()).0.map(|e| entry::decode_hub(&self.row, &e.raw)).transpose()
+    }
+
+    /// As [`Resource::get_cached`], decoded once for many readers.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn get_shared(&self, namespace: &str, name: &str) -> Result<Option<Arc<Object>>, Status> {
+        let key = self.key(namespace, name)?;
+        let cache = self.cache();
+        cache.wait_ready().await?;
+        cache.get(key.as_bytes()).0.map(|entry| self.tree(&entry)).transpose()
+    }
+
+    /// As [`Resource::list_cached`], decoded once for many readers when there are few.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn list_shared(&self, namespace: &str) -> Result<Vec<Arc<Object>>, Status> {
+        let options = ListOptions { namespace: namespace.into(), resource_version: Some(0), ..ListOptions::default() };
+        let listed = self.list(&options).await?;
+        if listed.entries.len() > TREES / 2 {
+            let trees = listed.entries.iter().map(|e| entry::decode_hub(&self.row, &e.raw).map(Arc::new));
+            return trees.collect();
+        }
+        listed.entries.iter().map(|e| self.tree(e)).collect()
+    }
+
+    fn tree(&self, entry: &Entry) -> Result<Arc<Object>, Status> {
+        // What a definition or a decorator has a say in may decode differently the next time.
+        let constant = self.row.custom.is_none() && self.row.strategy.decorator().is_none();
+        let keep = constant && entry.raw.value.len() <= TREE_BYTES;
+        if keep
+            && let Some(known) = self.trees.lock().get(&entry.key)
+            && known.revision == entry.raw.revision
+        {
+            return Ok(known.object.clone());
+        }
+        let object = Arc::new(entry::decode_hub(&self.row, &entry.raw)?);
+        if keep {
+            let mut trees = self.trees.lock();
+            if trees.len() >= TREES {
+                trees.clear();
+            }
+            trees.insert(entry.key.clone(), Tree { revision: entry.raw.revision, object: object.clone() });
+        }
+        Ok(object)
     }
 
     /// All objects as trees in the hub version, from the cache (maybe a moment old).

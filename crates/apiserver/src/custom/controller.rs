@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use auth_api::{Edit, Lookup, ObjectEvent};
 use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
 use meta::{GroupVersionResource, Object, Status};
 use registry::{Access, Registry};
 use serde_json::{Value, json};
@@ -16,6 +18,8 @@ use crate::server::State;
 
 const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 const RETRY: Duration = Duration::from_millis(300);
+/// Statuses that are written at the same time: each waits for the disk, and definitions often come by the hundred.
+const WRITES: usize = 64;
 
 /// What is served of one definition.
 struct Served {
@@ -32,7 +36,11 @@ struct Controller {
     served: BTreeMap<String, Served>,
     /// Definitions whose handling failed and is tried again.
     retry: BTreeMap<String, ()>,
+    /// Statuses on their way, with the definitions' names.
+    writes: FuturesUnordered<BoxFuture<'static, Written>>,
 }
+
+type Written = (String, Result<(), Status>);
 
 /// Starts the controller.
 pub(crate) fn start(state: &Arc<State>) {
@@ -44,6 +52,7 @@ pub(crate) fn start(state: &Arc<State>) {
         gvr: GroupVersionResource::new("apiextensions.k8s.io", "v1", "customresourcedefinitions"),
         served: BTreeMap::new(),
         retry: BTreeMap::new(),
+        writes: FuturesUnordered::new(),
     };
     rt::spawn("custom-resources", async move { shutdown.run(controller.run()).await });
 }
@@ -52,10 +61,10 @@ impl Controller {
     async fn run(&mut self) {
         let mut events = self.access.watch(&self.gvr);
         loop {
-            let pause = async {
-                if self.retry.is_empty() { std::future::pending().await } else { rt::time::sleep(RETRY).await }
-            };
+            let retries = !self.retry.is_empty();
+            let pause = async { if retries { rt::time::sleep(RETRY).await } else { std::future::pending().await } };
             rt::select! {
+                Some((name, written)) = self.writes.next(), if !self.writes.is_empty() => self.settle(&name, written),
                 event = events.next() => match event {
                     None => return,
                     Some(event) => self.handle(event).await,
@@ -100,11 +109,16 @@ impl Controller {
     }
 
     async fn sync(&mut self, object: &Object) {
-        if let Err(error) = self.sync_once(object).await {
+        let done = self.sync_once(object).await;
+        self.settle(object.name(), done);
+    }
+
+    fn settle(&mut self, name: &str, done: Result<(), Status>) {
+        if let Err(error) = done {
             if !error.is_conflict() && !error.is_not_found() {
-                warn!(definition = object.name(), %error, "definition could not be handled and is tried again");
+                warn!(definition = name, %error, "definition could not be handled and is tried again");
             }
-            self.retry.insert(object.name().to_owned(), ());
+            self.retry.insert(name.to_owned(), ());
         }
     }
 
@@ -116,7 +130,13 @@ impl Controller {
         if conflict.is_none() {
             self.serve(object);
         }
-        self.write_status(object, conflict).await
+        while self.writes.len() >= WRITES
+            && let Some((name, written)) = self.writes.next().await
+        {
+            self.settle(&name, written);
+        }
+        self.write_status(object, conflict);
+        Ok(())
     }
 
     /// Another resource has the names already.
@@ -155,7 +175,8 @@ impl Controller {
         }
     }
 
-    async fn write_status(&self, object: &Object, conflict: Option<String>) -> Result<(), Status> {
+    /// Begins to write the status when it changes.
+    fn write_status(&self, object: &Object, conflict: Option<String>) {
         let mut fresh = object.clone();
         let accepted = conflict.is_none();
         if accepted {
@@ -175,9 +196,10 @@ impl Controller {
             condition(&mut fresh, "Established", "True", "InitialNamesAccepted", message);
         }
         if fresh == *object {
-            return Ok(());
+            return;
         }
-        self.access.update_status(&self.gvr, fresh).await.map(drop)
+        let (access, gvr, name) = (self.access.clone(), self.gvr.clone(), object.name().to_owned());
+        self.writes.push(Box::pin(async move { (name, access.update_status(&gvr, fresh).await.map(drop)) }));
     }
 
     /// Deletes the custom resources, then lets the definition go.
