@@ -36,6 +36,12 @@ impl Target {
             negotiate::representable(call.headers(), matches!(call.info.verb, "list" | "watch"))?;
         }
         let mut negotiated = Negotiated::choose(call.headers(), true, protobuf)?;
+        let included = call.query.get("includeObject");
+        if negotiated.shape == negotiate::Shape::Table && !matches!(included, "" | "None" | "Metadata" | "Object") {
+            return Err(Status::bad_request(format!(
+                "Unable to convert to Table as requested: includeObject: Invalid value: {included:?}: must be 'Metadata', 'Object', 'None', or empty"
+            )));
+        }
         negotiated.pretty |= call.query.flag("pretty");
         Ok(negotiated)
     }
@@ -122,7 +128,8 @@ fn check_route(info: &RequestInfo, row: &KindRow) -> Result<(), Status> {
         return Err(Status::method_not_allowed());
     }
     let everywhere = row.namespaced && info.namespace.is_empty() && row.backing != Backing::Review;
-    if everywhere && !info.name.is_empty() && info.verb != "watch" {
+    // A list's name is its field selector's, not the path's.
+    if everywhere && !info.name.is_empty() && !matches!(info.verb, "list" | "watch") {
         return Err(Status::unknown_path());
     }
     if everywhere && info.name.is_empty() && !matches!(info.verb, "list" | "watch") {
