@@ -19,7 +19,10 @@ impl Histogram {
         for line in text.lines() {
             let Some(rest) = line.strip_prefix(name).and_then(|rest| rest.strip_prefix("_bucket{")) else { continue };
             let Some((labels, value)) = rest.rsplit_once("} ") else { continue };
-            let bound = labels.split("le=\"").nth(1).and_then(|rest| rest.split('"').next()).and_then(bits);
+            // Not just `le="`: `profile="` ends so, too.
+            let bound =
+                labels.split(',').find_map(|label| label.strip_prefix("le=\"")).map(|b| b.trim_end_matches('"'));
+            let bound = bound.and_then(bits);
             if let (Some(bound), Ok(value)) = (bound, value.trim().parse::<f64>()) {
                 *histogram.0.entry(bound).or_default() += value;
             }
@@ -59,7 +62,7 @@ mod tests {
 
     #[test]
     fn quantiles_between_bounds() {
-        let text = "x_bucket{a=\"1\",le=\"0.1\"} 5\nx_bucket{a=\"2\",le=\"0.1\"} 5\nx_bucket{a=\"1\",le=\"0.2\"} 15\n\
+        let text = "x_bucket{profile=\"1\",le=\"0.1\"} 5\nx_bucket{a=\"2\",le=\"0.1\"} 5\nx_bucket{a=\"1\",le=\"0.2\"} 15\n\
             x_bucket{a=\"2\",le=\"0.2\"} 5\nx_bucket{le=\"+Inf\"} 20\nx_sum 3\nxy_bucket{le=\"0.1\"} 7\n";
         let histogram = Histogram::read(text, "x");
         assert_eq!(histogram.quantile(0.25), Some(0.05));
