@@ -32,6 +32,8 @@ pub(crate) const ORPHAN: &str = "orphan";
 const MAX_ATTEMPTS: u32 = 15;
 /// When groups are asked again that could not be read.
 const DISCOVER_AGAIN: Duration = Duration::from_secs(10);
+/// When an owner is looked at again that no watch has shown yet.
+const UNSEEN_AGAIN: Duration = Duration::from_secs(30);
 /// How long decisions wait for the first list of every resource, as upstream.
 const LISTS_LIMIT: Duration = Duration::from_secs(30);
 
@@ -91,6 +93,15 @@ impl Collector {
         match result {
             Err(error) if task != Task::Discover && self.queue.failures(&task) >= MAX_ATTEMPTS => {
                 tracing::warn!(?task, error = error.chain(), "garbage collection gives up until the object changes");
+                Ok(())
+            }
+            Ok(()) => {
+                if let Task::Delete(uid) = &task
+                    && self.graph.lock().is_virtual(uid)
+                {
+                    // It is there, but may come and go before its watch is up again: no event would tell.
+                    self.queue.add_after(task.clone(), UNSEEN_AGAIN);
+                }
                 Ok(())
             }
             other => other,

@@ -58,6 +58,11 @@ impl Graph {
         self.items.get(uid).cloned()
     }
 
+    /// Whether the object is known only as an owner: no watch has shown it.
+    pub(super) fn is_virtual(&self, uid: &str) -> bool {
+        self.virtual_items.contains(uid)
+    }
+
     pub(super) fn has_dependents(&self, uid: &str) -> bool {
         self.items.get(uid).is_some_and(|item| !item.dependents.is_empty())
     }
