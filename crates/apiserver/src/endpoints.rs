@@ -24,7 +24,8 @@ pub(crate) fn start(state: &Arc<State>) {
     if state.config.endpoint_reconciler != EndpointReconciler::Lease {
         return;
     }
-    let (state, shutdown) = (state.clone(), state.config.shutdown.clone());
+    // Told of the end before it comes, so that nobody is sent here any more.
+    let (state, shutdown) = (state.clone(), state.config.stopping.clone());
     rt::spawn("kubernetes-endpoints", async move {
         let masters = Masters::new(state.registry.store().clone());
         let access = Access::new(state.registry.clone());
@@ -46,7 +47,7 @@ pub(crate) fn start(state: &Arc<State>) {
                 break;
             }
         }
-        // Others must not send anybody here; when it fails, the lease ends soon.
+        // When it fails, the lease ends soon.
         let _ = rt::time::timeout(LEAVE, masters.leave(own.ip())).await;
     });
 }

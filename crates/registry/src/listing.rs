@@ -114,9 +114,15 @@ pub fn validate_watch(options: &ListOptions, raw_match: &str) -> Vec<field::Erro
             "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
         )),
         Some(_) if options.version_match != VersionMatch::NotOlderThan => {
-            errors.push(field::Error::not_supported(&path, raw_match, &["NotOlderThan"]));
+            errors.push(field::Error::forbidden(
+                &path,
+                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+            ));
         }
         _ => {}
+    }
+    if !raw_match.is_empty() && options.version_match != VersionMatch::NotOlderThan {
+        errors.push(field::Error::not_supported(&path, raw_match, &["NotOlderThan"]));
     }
     if !options.continue_token.is_empty() {
         errors.push(field::Error::forbidden(&path, "resourceVersionMatch is forbidden when continue is provided"));
@@ -144,20 +150,30 @@ pub(crate) fn encode_token(prefix: &str, next_key: &str, revision: i64) -> Strin
 /// The key to start from and the revision (0: the current one).
 pub(crate) fn decode_token(prefix: &str, token: &str) -> Result<(String, i64), Status> {
     let invalid = |why: &str| Status::bad_request(format!("invalid continue token: {why}"));
-    let bytes = URL_SAFE_NO_PAD
-        .decode(token.trim_end_matches('='))
-        .map_err(|e| invalid(&format!("continue key is not valid: {e}")))?;
+    let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|e| match e {
+        base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => {
+            invalid(&format!("continue key is not valid: illegal base64 data at input byte {at}"))
+        }
+        other => invalid(&format!("continue key is not valid: {other}")),
+    })?;
     let token: Token =
         serde_json::from_slice(&bytes).map_err(|e| invalid(&format!("continue key is not valid: {e}")))?;
     if token.v != "meta.k8s.io/v1" {
-        return Err(invalid("continue key is not valid: server does not recognize this encoded version"));
+        let version = &token.v;
+        return Err(invalid(&format!(
+            "continue key is not valid: server does not recognize this encoded version {version}"
+        )));
     }
-    if token.start.is_empty() || token.rv == 0 {
-        return Err(invalid("continue key is not valid: encoded continue token is incomplete"));
+    if token.rv == 0 {
+        let why = "incorrect encoded start resourceVersion (version meta.k8s.io/v1)";
+        return Err(invalid(&format!("continue key is not valid: {why}")));
+    }
+    if token.start.is_empty() {
+        return Err(invalid("continue key is not valid: encoded start key empty (version meta.k8s.io/v1)"));
     }
     // A relative path must not climb out of the prefix.
     if token.start.split('/').any(|step| step == ".." || step == ".") {
-        return Err(invalid("continue key is not valid: invalid path"));
+        return Err(invalid(&format!("continue key is not valid: {}", token.start)));
     }
     Ok((format!("{prefix}{}", token.start.trim_start_matches('/')), token.rv))
 }
