@@ -77,8 +77,6 @@ pub struct LocalPath {
     pub directory: String,
     /// Image whose program can make and remove directories (`corten volume-helper`).
     pub image: String,
-    /// Name of the storage class that is made, as the default.
-    pub class: String,
 }
 
 /// What horizontal pod autoscalers go by (upstream's `--horizontal-pod-autoscaler-*`).

@@ -20,4 +20,5 @@ mod workload;
 
 pub use command::main;
 pub use frame::{AutoscalerOptions, Context, EvictionRates, Health, LocalPath, Options, check_names, run};
+pub use storage::local_path::ensure_storage_class;
 pub use table::{CONTROLLERS, Entry};

@@ -130,7 +130,6 @@ async fn run_controllers(spec: ControlPlaneSpec, server: Handle, pki: Pki, facto
         local_path: Some(controllers::LocalPath {
             directory: layout.node("{node}").join("volumes").display().to_string(),
             image: format!("corten.local/corten:{}", env!("CARGO_PKG_VERSION")),
-            class: "local-path".to_owned(),
         }),
         root_ca_pem: Some(pki.ca_pem()),
         service_account_key_pem: Some(pki.service_account.to_pem()),
@@ -157,6 +156,9 @@ async fn host_routes(spec: ControlPlaneSpec, server: Handle, shutdown: Shutdown)
     let client = in_process::client(&server, UserInfo::new(users::API_SERVER, &[auth_api::groups::MASTERS]), "corten");
     if let Err(error) = dns::ensure_objects(&client, spec.addresses.dns_service()).await {
         tracing::warn!(error = error.chain(), "cannot make what cluster DNS needs");
+    }
+    if let Err(error) = controllers::ensure_storage_class(&client, "local-path").await {
+        tracing::warn!(error = error.chain(), "cannot make the default storage class");
     }
     if let Err(error) = metrics_api::ensure_objects(&client).await {
         tracing::warn!(error = error.chain(), "cannot make the role of those who read metrics");

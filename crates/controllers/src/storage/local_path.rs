@@ -9,7 +9,7 @@ use std::sync::Arc;
 use api::Kind;
 use api::k8s::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use api::k8s::storage::v1::StorageClass;
-use client::{DeleteOptions, Error, PatchKind};
+use client::{Client, DeleteOptions, Error, PatchKind};
 use informer::{Delta, EventType, Informer, Queue, Scope, run_workers};
 use serde_json::{Value, json};
 
@@ -123,6 +123,23 @@ fn helper(action: &str, volume: &str, node: &str, base: &str, image: &str) -> Va
     })
 }
 
+/// Makes the storage class, as the default; what an administrator changed later stays.
+///
+/// # Errors
+/// The API server does not take it.
+pub async fn ensure_storage_class(client: &Client, name: &str) -> Result<(), Error> {
+    let tree = json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
+        "metadata": {"name": name, "annotations": {DEFAULT: "true"}},
+        "provisioner": NAME, "reclaimPolicy": "Delete", "volumeBindingMode": "WaitForFirstConsumer",
+    });
+    let class: StorageClass = api::from_value(tree).map_err(|e| Error::Decode(e.source))?;
+    match client.create(&class).await {
+        Err(error) if !error.is_already_exists() => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Runs the controller; without a directory there is nothing it could provision.
 pub(crate) async fn run(context: Context) {
     let Some(options) = context.options.local_path.clone() else {
@@ -140,9 +157,6 @@ pub(crate) async fn run(context: Context) {
         helpers: factory.scoped(helper_scope),
         context,
     });
-    if let Err(error) = controller.ensure_class().await {
-        tracing::warn!(error = error.chain(), "cannot make the default storage class");
-    }
     let queue = Arc::new(Queue::new());
     controller.watch(&queue);
     controller.claims.synced().await;
@@ -187,20 +201,6 @@ impl Controller {
                 handed.add(Key::Claim(claim.key()));
             }
         });
-    }
-
-    /// Makes the class; what an administrator changed later stays.
-    async fn ensure_class(&self) -> Result<(), Error> {
-        let tree = json!({
-            "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
-            "metadata": {"name": self.options.class, "annotations": {DEFAULT: "true"}},
-            "provisioner": NAME, "reclaimPolicy": "Delete", "volumeBindingMode": "WaitForFirstConsumer",
-        });
-        let class: StorageClass = api::from_value(tree).map_err(|e| Error::Decode(e.source))?;
-        match self.context.factory.client().create(&class).await {
-            Err(error) if !error.is_already_exists() => Err(error),
-            _ => Ok(()),
-        }
     }
 
     fn base(&self, node: &str) -> String {
