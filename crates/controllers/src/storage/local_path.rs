@@ -189,7 +189,7 @@ impl Controller {
         let handed = queue.clone();
         self.volumes.add_handler(move |delta| {
             let volume = delta.object();
-            if !matches!(delta, Delta::Deleted(_)) && made_here(volume) {
+            if made_here(volume) {
                 handed.add(Key::Volume(volume.name().to_owned()));
             }
         });
@@ -219,17 +219,23 @@ impl Controller {
                 _ => Ok(false),
             };
         };
-        let phase = phase(&pod);
-        if matches!(phase, "Succeeded" | "Failed") && !pod.is_deleting() {
-            match client.delete::<Pod>(NAMESPACE, &name, &DeleteOptions::now(pod.uid())).await {
-                Err(error) if !error.is_not_found() && !error.is_conflict() => return Err(error),
-                _ => {}
-            }
-        }
-        match phase {
+        match phase(&pod) {
             "Succeeded" => Ok(true),
-            "Failed" => Err(Error::Request(format!("the helper pod {name} failed"))),
+            "Failed" => {
+                self.clean(action, volume).await?;
+                Err(Error::Request(format!("the helper pod {name} failed")))
+            }
             _ => Ok(false),
+        }
+    }
+
+    /// Deletes a helper. Only when its work shows in the cache: it would be made again otherwise.
+    async fn clean(&self, action: &str, volume: &str) -> Result<(), Error> {
+        let name = format!("helper-{action}-{volume}");
+        let Some(pod) = self.helpers.cache().get(NAMESPACE, &name).filter(|p| !p.is_deleting()) else { return Ok(()) };
+        match self.context.client.delete::<Pod>(NAMESPACE, &name, &DeleteOptions::now(pod.uid())).await {
+            Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -290,7 +296,10 @@ impl Controller {
 
     /// Removes the directory of a volume that was let go and is to be deleted, then the volume.
     async fn sync_volume(&self, name: &str) -> Result<(), Error> {
-        let Some(volume) = self.volumes.cache().get_key(name) else { return Ok(()) };
+        let Some(volume) = self.volumes.cache().get_key(name) else { return self.clean("remove", name).await };
+        if made_here(&volume) {
+            self.clean("make", name).await?;
+        }
         let spec = volume.spec.clone().unwrap_or_default();
         let released = volume.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Released");
         let delete = spec.persistent_volume_reclaim_policy.as_deref() == Some("Delete");
