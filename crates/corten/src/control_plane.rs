@@ -48,10 +48,10 @@ pub(crate) async fn run(arguments: Vec<OsString>, shutdown: Shutdown) -> anyhow:
     ready.with_context(|| format!("the API server is not ready after {} s", READY_LIMIT.as_secs()))?;
     println!("ready");
     tracing::info!(seconds = start.elapsed().as_secs_f64(), "control plane is ready");
+    server.serve_group(Arc::new(crate::in_process::ResourceMetrics::new(&server, &shutdown)));
     let manager = UserInfo::new(users::CONTROLLER_MANAGER, &[]);
     let factory = Factory::new(in_process::client(&server, manager, "kube-controller-manager"));
     factory.set_transform(component_helpers::trim::pod);
-    server.serve_group(Arc::new(crate::in_process::ResourceMetrics::new(&server, &shutdown)));
     let agents = [
         rt::spawn(
             "controllers",

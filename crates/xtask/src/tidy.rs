@@ -135,9 +135,8 @@ fn check_file(name: &str, shown: &str, text: &str, found: &mut Vec<String>) {
         found.push(format!("{shown} does not open with a module comment (//!)"));
     }
     // The simulation's one file takes the place of a C function.
-    let may_be_unsafe = name == "sys"
-        || shown.starts_with("crates/store/src/engine/embedded/")
-        || shown == "crates/sim/src/entropy.rs";
+    let may_be_unsafe =
+        name == "sys" || shown.starts_with("crates/store/src/engine/embedded/") || shown == "crates/sim/src/entropy.rs";
     for (number, line) in text.lines().enumerate() {
         let code = line.split("//").next().unwrap_or_default();
         if !may_be_unsafe && (code.contains("unsafe {") || code.contains("unsafe fn") || code.contains("unsafe impl")) {
