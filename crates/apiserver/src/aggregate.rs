@@ -1,19 +1,19 @@
 //! The aggregation layer: APIServices, their availability, and the proxy to the servers behind them.
 
+mod controller;
+mod documents;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use auth_api::{Edit, Lookup, ObjectEvent, UserInfo};
+use auth_api::UserInfo;
 use base64::Engine;
-use futures::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
-use meta::{GroupVersionResource, Object, Status};
+use meta::Status;
 use parking_lot::RwLock;
-use registry::Access;
-use serde_json::{Value, json};
-use tracing::{debug, warn};
+use serde_json::Value;
 use wire::Body;
 
 use crate::chain::Call;
@@ -21,11 +21,8 @@ use crate::kubelet::{Backend, Peer, pass_on, strip_hop_headers};
 use crate::server::State;
 use crate::sub::{api_endpoint, pass_through, upgrade_of};
 
-/// How often a server that does not answer is asked again.
-const RECHECK: Duration = Duration::from_secs(2);
-/// How long a server may take to answer a check.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
-const MANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
+pub(crate) use controller::start;
+pub(crate) use documents::Documents;
 
 /// A server behind an APIService.
 pub(crate) struct Remote {
@@ -33,9 +30,17 @@ pub(crate) struct Remote {
     service: String,
     port: String,
     tls: Arc<rustls::ClientConfig>,
-    /// The resources it serves, once it answered.
+    /// The resources it serves, once it answered; they stay known while it is away.
     resources: RwLock<Option<Value>>,
+    /// Whether it answered when last asked.
+    available: AtomicBool,
     spec: Value,
+    /// What it says of its OpenAPI.
+    documents: RwLock<Documents>,
+    /// Told when the documents should be fetched again before their time.
+    refresh: rt::sync::Notify,
+    /// Ends what runs for this server when another takes its place.
+    stop: rt::Shutdown,
 }
 
 /// A group version that this process serves beside the registry's kinds, such as resource metrics. An APIService of the
@@ -68,6 +73,8 @@ pub(crate) struct Aggregator {
     /// Told when a local group came.
     added: rt::sync::Notify,
     generation: AtomicU64,
+    /// Counts up when a server's OpenAPI changed.
+    documents: AtomicU64,
 }
 
 impl Aggregator {
@@ -117,205 +124,32 @@ impl Aggregator {
         served
     }
 
+    /// Counts up when a server came, went or changed its OpenAPI.
+    pub fn documents_generation(&self) -> u64 {
+        self.documents.load(Ordering::Acquire)
+    }
+
+    /// The OpenAPI of all servers, by group and version, those of high priority first.
+    pub fn documents(&self) -> Vec<(String, String, Documents)> {
+        let remotes = self.remotes.read();
+        let mut all: Vec<_> = remotes.iter().map(|(key, remote)| (remote.rank(), key, remote)).collect();
+        all.sort_by_key(|(rank, key, _)| (std::cmp::Reverse(*rank), *key));
+        all.into_iter().map(|(_, (g, v), remote)| (g.clone(), v.clone(), remote.documents.read().clone())).collect()
+    }
+
+    /// The server whose index of OpenAPI names this path (`apis/GROUP/VERSION`): that of the group version itself before
+    /// another that also has it.
+    pub fn documented(&self, path: &str) -> Option<Place> {
+        let own = path.strip_prefix("apis/").and_then(|rest| rest.split_once('/'));
+        let remotes = self.remotes.read();
+        let own = own.and_then(|(g, v)| remotes.get(&(g.to_owned(), v.to_owned())));
+        let knows = |remote: &&Arc<Remote>| remote.documents.read().index.contains_key(path);
+        own.filter(knows).or_else(|| remotes.values().find(knows)).cloned().map(Place::Remote)
+    }
+
     fn changed(&self) {
+        self.documents.fetch_add(1, Ordering::AcqRel);
         self.generation.fetch_add(1, Ordering::AcqRel);
-    }
-}
-
-struct Controller {
-    state: Arc<State>,
-    access: Access,
-    gvr: GroupVersionResource,
-    /// Services that must be looked at again.
-    open: BTreeMap<String, ()>,
-    /// Where each named service's group version is.
-    known: BTreeMap<String, (String, String)>,
-}
-
-/// Starts following the APIServices.
-pub(crate) fn start(state: &Arc<State>) {
-    let mut controller = Controller {
-        access: Access::new(state.registry.clone()),
-        state: state.clone(),
-        gvr: GroupVersionResource::new("apiregistration.k8s.io", "v1", "apiservices"),
-        open: BTreeMap::new(),
-        known: BTreeMap::new(),
-    };
-    let shutdown = state.config.shutdown.clone();
-    rt::spawn("aggregator", async move { shutdown.run(controller.run()).await });
-}
-
-impl Controller {
-    async fn run(&mut self) {
-        let state = self.state.clone();
-        let mut events = self.access.watch(&self.gvr);
-        let mut rows = self.state.registry.subscribe();
-        let mut first = true;
-        loop {
-            let pause = async {
-                if self.open.is_empty() { std::future::pending().await } else { rt::time::sleep(RECHECK).await }
-            };
-            rt::select! {
-                event = events.next() => match event {
-                    None => return,
-                    Some(event) => {
-                        self.handle(event).await;
-                        if std::mem::take(&mut first) {
-                            self.register_local().await;
-                        }
-                    }
-                },
-                changed = rows.changed(), if !first => match changed {
-                    Ok(()) => self.register_local().await,
-                    Err(_) => return,
-                },
-                () = state.aggregator.added.notified(), if !first => self.register_local().await,
-                () = pause => self.recheck().await,
-            }
-        }
-    }
-
-    async fn handle(&mut self, event: ObjectEvent) {
-        match event {
-            ObjectEvent::Replace(all) => {
-                for object in all {
-                    self.sync(&object).await;
-                }
-            }
-            ObjectEvent::Upsert(object) => self.sync(&object).await,
-            ObjectEvent::Delete(object) => {
-                self.open.remove(object.name());
-                if let Some(key) = self.known.remove(object.name()) {
-                    self.state.aggregator.remotes.write().remove(&key);
-                    self.state.aggregator.changed();
-                }
-            }
-        }
-    }
-
-    async fn recheck(&mut self) {
-        for (name, ()) in std::mem::take(&mut self.open) {
-            if let Ok(Some(object)) = self.access.get_live(&self.gvr, "", &name).await {
-                self.sync(&object).await;
-            }
-        }
-    }
-
-    async fn sync(&mut self, object: &Object) {
-        if object.get(&["spec", "service"]).is_none_or(|s| !s.is_object()) {
-            let message = "Local APIServices are always available";
-            self.write_condition(object, "True", "Local", message).await;
-            return;
-        }
-        let key = (object.get_str(&["spec", "group"]).to_owned(), object.get_str(&["spec", "version"]).to_owned());
-        let spec = object.get(&["spec"]).cloned().unwrap_or_default();
-        let current = self.state.aggregator.remote(&key.0, &key.1).filter(|r| r.spec == spec);
-        let remote = match current {
-            Some(remote) => remote,
-            None => match remote(&self.state, &spec) {
-                Ok(remote) => {
-                    let remote = Arc::new(remote);
-                    self.state.aggregator.remotes.write().insert(key.clone(), remote.clone());
-                    self.state.aggregator.changed();
-                    self.known.insert(object.name().to_owned(), key.clone());
-                    remote
-                }
-                Err(error) => return self.write_condition(object, "False", "FailedDiscoveryCheck", &error).await,
-            },
-        };
-        match check(&self.state, &remote, &key).await {
-            Ok(resources) => {
-                let fresh = Some(resources);
-                if *remote.resources.read() != fresh {
-                    *remote.resources.write() = fresh;
-                    self.state.aggregator.changed();
-                }
-                self.write_condition(object, "True", "Passed", "all checks passed").await;
-            }
-            Err(why) => {
-                debug!(service = object.name(), %why, "aggregated server is not available");
-                self.open.insert(object.name().to_owned(), ());
-                self.write_condition(object, "False", "FailedDiscoveryCheck", &why).await;
-            }
-        }
-    }
-
-    async fn write_condition(&mut self, object: &Object, status: &str, reason: &str, message: &str) {
-        let mut fresh = object.clone();
-        let now = meta::time::format_seconds(rt::time::now());
-        let list = fresh.status_mut().entry("conditions").or_insert_with(|| json!([]));
-        let Some(list) = list.as_array_mut() else { return };
-        let old = list.iter().find(|c| c["type"] == "Available").cloned();
-        if old.as_ref().is_some_and(|c| c["status"] == status && c["reason"] == reason && c["message"] == message) {
-            return;
-        }
-        let time = old.filter(|c| c["status"] == status).map_or(json!(now), |c| c["lastTransitionTime"].clone());
-        let condition = json!({
-            "type": "Available", "status": status, "reason": reason, "message": message, "lastTransitionTime": time,
-        });
-        list.retain(|c| c["type"] != "Available");
-        list.push(condition);
-        if let Err(error) = self.access.update_status(&self.gvr, fresh).await
-            && !error.is_not_found()
-        {
-            // Somebody else wrote: the watch brings the new object, or the next check does.
-            self.open.insert(object.name().to_owned(), ());
-        }
-    }
-
-    /// Keeps an APIService for every group version that this server itself serves.
-    async fn register_local(&mut self) {
-        let rows: Vec<_> = self.state.registry.all().iter().map(|r| r.row.clone()).collect();
-        let mut wanted: BTreeMap<String, Value> = BTreeMap::new();
-        for (at, (group, versions)) in crate::discovery::groups(&rows).into_iter().enumerate() {
-            let custom = rows.iter().any(|r| r.group == group && r.custom.is_some());
-            let priority = if custom { 1000 } else { 18_000 - 50 * i64::try_from(at).unwrap_or(0) };
-            for (place, version) in versions.iter().enumerate() {
-                let rank = if custom { 100 } else { 15 } - i64::try_from(place).unwrap_or(0);
-                let mut spec = json!({"version": version, "groupPriorityMinimum": priority, "versionPriority": rank});
-                if !group.is_empty() {
-                    spec["group"] = group.as_str().into();
-                }
-                let managed = if custom { "true" } else { "onstart" };
-                wanted.insert(
-                    format!("{version}.{group}"),
-                    json!({
-                        "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
-                        "metadata": {"name": format!("{version}.{group}"), "labels": {MANAGED: managed}},
-                        "spec": spec,
-                    }),
-                );
-            }
-        }
-        for local in self.state.aggregator.locals.read().iter() {
-            let name = format!("{}.{}", local.version(), local.group());
-            let value = json!({
-                "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
-                "metadata": {"name": name, "labels": {MANAGED: "onstart"}},
-                "spec": {
-                    "group": local.group(), "version": local.version(),
-                    "groupPriorityMinimum": 100, "versionPriority": 100,
-                },
-            });
-            wanted.insert(name, value);
-        }
-        let Ok(existing) = self.access.list(&self.gvr, "").await else { return };
-        for object in existing.iter().filter(|o| o.label(MANAGED) == Some("true") && !wanted.contains_key(o.name())) {
-            if let Err(error) = self.access.delete(&self.gvr, object).await {
-                debug!(%error, service = object.name(), "stale APIService stays");
-            }
-        }
-        for (name, value) in wanted {
-            if existing.iter().any(|o| o.name() == name) {
-                continue;
-            }
-            let Some(object) = Object::from_value(value) else { continue };
-            if let Err(error) = self.access.create(&self.gvr, object).await
-                && !error.is_already_exists()
-            {
-                warn!(%error, service = %name, "APIService could not be registered");
-            }
-        }
     }
 }
 
@@ -333,11 +167,21 @@ fn remote(state: &State, spec: &Value) -> Result<Remote, String> {
         port: port.to_string(),
         tls: Arc::new(tls),
         resources: RwLock::default(),
+        available: AtomicBool::new(false),
         spec: spec.clone(),
+        documents: RwLock::default(),
+        refresh: rt::sync::Notify::new(),
+        stop: state.config.shutdown.child(),
     })
 }
 
 impl Remote {
+    /// What its group, then its version weighs.
+    fn rank(&self) -> (i64, i64) {
+        let number = |name: &str| self.spec.get(name).and_then(Value::as_i64).unwrap_or(0);
+        (number("groupPriorityMinimum"), number("versionPriority"))
+    }
+
     async fn backend(&self, state: &State) -> Result<Backend, Status> {
         let (host, port) = api_endpoint(&state.registry, &self.namespace, &self.service, &self.port).await?;
         let name = format!("{}.{}.svc", self.service, self.namespace);
@@ -371,23 +215,44 @@ fn identify(headers: &mut HeaderMap, user: &UserInfo) {
     }
 }
 
-async fn check(state: &State, remote: &Remote, (group, version): &(String, String)) -> Result<Value, String> {
-    let backend = remote.backend(state).await.map_err(|e| e.message)?;
-    let path = format!("/apis/{group}/{version}");
-    let mut request =
-        Request::builder().method(Method::GET).uri(&path).body(wire::empty()).map_err(|e| e.to_string())?;
-    let user = UserInfo::new("system:kube-aggregator", &[auth_api::groups::MASTERS]);
-    identify(request.headers_mut(), &user);
-    request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-    let asked = async {
-        let answer = state.kubelets.send(&backend, request).await.map_err(|e| e.message)?;
-        if answer.status() != StatusCode::OK {
-            return Err(format!("failing or missing response from {path}: bad status: {}", answer.status()));
-        }
-        let bytes = wire::read_all(pass_on(answer).into_body(), 4 << 20).await.map_err(|e| e.to_string())?;
-        serde_json::from_slice(&bytes).map_err(|e| e.to_string())
-    };
-    rt::time::timeout(CHECK_TIMEOUT, asked).await.map_err(|_| format!("no answer from {path} in time"))?
+/// A document of a server, asked for as one of this server's own users.
+struct Question<'a> {
+    path: &'a str,
+    user: UserInfo,
+    /// The entity tag of what is known already.
+    known: &'a str,
+    /// The most bytes that are read.
+    limit: usize,
+    timeout: Duration,
+}
+
+/// What a server answered: the code, the entity tag and the body.
+struct Answer {
+    status: StatusCode,
+    tag: String,
+    body: bytes::Bytes,
+}
+
+impl Remote {
+    async fn ask(&self, state: &State, question: Question<'_>) -> Result<Answer, String> {
+        let Question { path, user, known, limit, timeout } = question;
+        let asked = async {
+            let backend = self.backend(state).await.map_err(|e| e.message)?;
+            let mut request =
+                Request::builder().method(Method::GET).uri(path).body(wire::empty()).map_err(|e| e.to_string())?;
+            identify(request.headers_mut(), &user);
+            request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+            if let Some(tag) = HeaderValue::from_str(known).ok().filter(|tag| !tag.is_empty()) {
+                request.headers_mut().insert(header::IF_NONE_MATCH, tag);
+            }
+            let answer = pass_on(state.kubelets.send(&backend, request).await.map_err(|e| e.message)?);
+            let status = answer.status();
+            let tag = answer.headers().get(header::ETAG).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
+            let body = wire::read_all(answer.into_body(), limit).await.map_err(|e| e.to_string())?;
+            Ok(Answer { status, tag, body })
+        };
+        rt::time::timeout(timeout, asked).await.map_err(|_| format!("no answer from {path} in time"))?
+    }
 }
 
 /// Passes a request on to the server of its group version.
@@ -411,7 +276,7 @@ pub(crate) async fn forward(call: Call, place: &Place) -> Result<Response<Body>,
 }
 
 async fn forward_remote(mut call: Call, remote: &Remote) -> Result<Response<Body>, Status> {
-    if remote.resources.read().is_none() {
+    if !remote.available.load(Ordering::Acquire) {
         return Err(Status::service_unavailable("service unavailable"));
     }
     let backend = remote.backend(&call.state).await?;

@@ -1,5 +1,7 @@
 //! `/openapi/v2` and `/openapi/v3`.
 
+pub(crate) mod merge;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -10,10 +12,11 @@ use meta::{GroupVersion, Status};
 use parking_lot::Mutex;
 use registry::KindRow;
 use schema::openapi::{self, Describe, Resource, Subresource, custom};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::Digest;
 use wire::Body;
 
+use crate::aggregate::Documents;
 use crate::chain::Call;
 use crate::openapi_proto;
 use crate::respond::sized_response;
@@ -22,9 +25,17 @@ use crate::route::page_not_found;
 /// A document with its hash.
 type Document = (Bytes, String);
 
-/// Documents of one generation of the registry, made when first asked for.
+/// Documents of one generation of the registry and of the servers behind APIServices, made when first asked for.
 #[derive(Default)]
-pub(crate) struct Cache(Mutex<(u64, BTreeMap<String, Document>)>);
+pub(crate) struct Cache(Mutex<(Generation, BTreeMap<String, Document>)>);
+
+type Generation = (u64, u64);
+
+/// What documents are made of: this server's own rows, and the documents of other servers by group and version.
+struct Source {
+    rows: Vec<Arc<KindRow>>,
+    others: Vec<(String, String, Documents)>,
+}
 
 fn hashed(value: &Value) -> Document {
     hashed_bytes(serde_json::to_vec(value).unwrap_or_default())
@@ -36,10 +47,25 @@ fn hashed_bytes(bytes: Vec<u8>) -> Document {
 }
 
 /// Answers a path below `/openapi/`.
-pub(crate) fn answer(call: &Call, path: &str) -> Result<Response<Body>, Status> {
+pub(crate) async fn answer(call: Call, path: &str) -> Result<Response<Body>, Status> {
+    if let Some(response) = own(&call, path) {
+        return Ok(response);
+    }
+    let wanted = path.strip_prefix("/openapi/v3/").unwrap_or("");
+    match call.state.aggregator.documented(wanted) {
+        Some(other) => crate::aggregate::forward(call, &other).await,
+        None => Ok(page_not_found()),
+    }
+}
+
+/// The answer to what this server itself has.
+fn own(call: &Call, path: &str) -> Option<Response<Body>> {
     let registry = &call.state.registry;
-    let generation = registry.generation();
-    let rows: Vec<Arc<KindRow>> = registry.all().iter().map(|r| r.row.clone()).collect();
+    let generation = (registry.generation(), call.state.aggregator.documents_generation());
+    let source = || Source {
+        rows: registry.all().iter().map(|r| r.row.clone()).collect(),
+        others: call.state.aggregator.documents(),
+    };
     let accept = call.headers().get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
     let protobuf = path == "/openapi/v2" && accept.contains(openapi_proto::ASKED);
     let key = if protobuf { format!("{path}+protobuf") } else { path.to_owned() };
@@ -50,7 +76,7 @@ pub(crate) fn answer(call: &Call, path: &str) -> Result<Response<Body>, Status> 
     let document = match cache.1.get(&key) {
         Some(document) => document.clone(),
         None => {
-            let Some(made) = make(&key, &rows) else { return Ok(page_not_found()) };
+            let made = make(&key, &source())?;
             cache.1.insert(key, made.clone());
             made
         }
@@ -71,7 +97,7 @@ pub(crate) fn answer(call: &Call, path: &str) -> Result<Response<Body>, Status> 
         response.headers_mut().insert(header::ETAG, value);
     }
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept-Encoding, Accept"));
-    Ok(response)
+    Some(response)
 }
 
 /// Resources of a version (all when `None`), as the documents need them.
@@ -123,31 +149,50 @@ fn v3(rows: &[Arc<KindRow>], gv: &GroupVersion, describe: Describe<'_>) -> Docum
     hashed(&openapi::v3_document(gv, &resources(rows, Some(gv), describe), describe, crate::VERSION))
 }
 
-fn make(path: &str, rows: &[Arc<KindRow>]) -> Option<Document> {
+/// The index of `/openapi/v3`. What this server has itself is never another's.
+fn v3_index(source: &Source) -> Value {
+    // The hash must change when the document does; what a document is made of are the rows of its version.
+    let entries = group_versions(&source.rows).into_iter().map(|(path, gv)| {
+        let parts = resources(&source.rows, Some(&gv), &openapi::undescribed);
+        let hash: String = sha2::Sha512::digest(format!("{parts:?}")).iter().map(|b| format!("{b:02X}")).collect();
+        (path, hash)
+    });
+    let mut index = openapi::v3_index(&entries.collect::<Vec<_>>());
+    let Some(paths) = index["paths"].as_object_mut() else { return index };
+    // First each server's own group version, then what else servers have: a server speaks for its own first.
+    for own in [true, false] {
+        for (group, version, documents) in &source.others {
+            for (path, url) in documents.index.iter() {
+                if (*path == format!("apis/{group}/{version}")) == own && !paths.contains_key(path) {
+                    paths.insert(path.clone(), json!({"serverRelativeURL": url}));
+                }
+            }
+        }
+    }
+    index
+}
+
+fn v2(source: &Source, describe: Describe<'_>) -> Value {
+    let mut document = openapi::v2_document(&resources(&source.rows, None, describe), describe, crate::VERSION);
+    for (_, _, documents) in &source.others {
+        if let Some(other) = &documents.v2 {
+            merge::merge(&mut document, Value::clone(other));
+        }
+    }
+    document
+}
+
+fn make(path: &str, source: &Source) -> Option<Document> {
     let texts = Descriptions::load();
     let describe = |name: &str, field: &str| texts.get(name, field);
     match path {
-        "/openapi/v2" => {
-            Some(hashed(&openapi::v2_document(&resources(rows, None, &describe), &describe, crate::VERSION)))
-        }
-        "/openapi/v2+protobuf" => {
-            let document = openapi::v2_document(&resources(rows, None, &describe), &describe, crate::VERSION);
-            Some(hashed_bytes(openapi_proto::encode(&document)))
-        }
-        "/openapi/v3" => {
-            // The hash must change when the document does; what a document is made of are the rows of its version.
-            let entries = group_versions(rows).into_iter().map(|(path, gv)| {
-                let parts = resources(rows, Some(&gv), &openapi::undescribed);
-                let hash: String =
-                    sha2::Sha512::digest(format!("{parts:?}")).iter().map(|b| format!("{b:02X}")).collect();
-                (path, hash)
-            });
-            Some(hashed(&openapi::v3_index(&entries.collect::<Vec<_>>())))
-        }
+        "/openapi/v2" => Some(hashed(&v2(source, &describe))),
+        "/openapi/v2+protobuf" => Some(hashed_bytes(openapi_proto::encode(&v2(source, &describe)))),
+        "/openapi/v3" => Some(hashed(&v3_index(source))),
         _ => {
             let wanted = path.strip_prefix("/openapi/v3/")?;
-            let (_, gv) = group_versions(rows).into_iter().find(|(p, _)| p == wanted)?;
-            Some(v3(rows, &gv, &describe))
+            let (_, gv) = group_versions(&source.rows).into_iter().find(|(p, _)| p == wanted)?;
+            Some(v3(&source.rows, &gv, &describe))
         }
     }
 }

@@ -289,7 +289,7 @@ async fn paths(call: Call) -> Result<Response<Body>, Status> {
             }
         }
         _ if trimmed.starts_with("/debug/api_priority_and_fairness/") => crate::flow::answer(&call, trimmed),
-        _ if trimmed.starts_with("/openapi/") => openapi::answer(&call, trimmed),
+        _ if trimmed.starts_with("/openapi/") => openapi::answer(call, trimmed).await,
         _ => discovery::answer(&call, trimmed),
     }
 }
