@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use apiserver::Handle;
 use auth_api::{UserInfo, users};
-use clap::Parser;
 use client::Client;
 use informer::Factory;
 use local::{ControlPlaneSpec, Layout};
@@ -106,7 +105,7 @@ async fn serve(spec: &ControlPlaneSpec, store: Arc<Embedded>, shutdown: &Shutdow
         "--max-requests-inflight=800".to_owned(),
         "--max-mutating-requests-inflight=400".to_owned(),
     ];
-    let flags = apiserver::flags::Flags::try_parse_from(arguments).context("form the API server's flags")?;
+    let flags = apiserver::flags::Flags::read(arguments).context("form the API server's flags")?;
     let extras = apiserver::assemble::Extras {
         store: Some(store),
         workshop: false,
