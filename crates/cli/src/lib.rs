@@ -28,7 +28,8 @@ pub use error::{Error, Result, chain};
     version,
     about = "A Kubernetes in one binary",
     after_help = "Components run alone under upstream's names:\n  \
-        corten kube-apiserver | kube-controller-manager | kube-scheduler | kubelet | kube-proxy | etcd\n\
+        corten kube-apiserver | kube-controller-manager | kube-scheduler | kubelet | kube-proxy | etcd\n  \
+        corten hollow-node (nodes without machines, for clusters larger than the machine)\n\
         or by a link of that name to this binary. `corten COMPONENT --help` lists their flags.",
     disable_help_subcommand = true
 )]
