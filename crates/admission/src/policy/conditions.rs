@@ -10,7 +10,7 @@ use rt::time::Instant;
 use serde_json::Value as Json;
 
 use super::answers::Known;
-use super::evaluate::{Expression, OUT_OF_BUDGET, Scope, Stop, Subject};
+use super::evaluate::{Expression, Failure, Scope, Stop, Subject};
 use crate::metrics::{Conditioned, metrics};
 use crate::plugin::Request;
 
@@ -50,7 +50,7 @@ impl Conditions {
         subject: &Subject<'_>,
         params: Option<&Object>,
         of: Conditioned<'_>,
-    ) -> Result<bool, String> {
+    ) -> Result<bool, Failure> {
         if self.is_empty() {
             return Ok(true);
         }
@@ -58,6 +58,7 @@ impl Conditions {
         let outcome = answers
             .resolve(request, |answers| self.evaluate(request, subject, params, answers))
             .await
+            .map_err(Failure::from)
             .and_then(|outcome| outcome);
         metrics().conditions(of, &outcome, started.elapsed());
         outcome
@@ -69,7 +70,7 @@ impl Conditions {
         subject: &Subject<'_>,
         params: Option<&Object>,
         answers: &Known,
-    ) -> Result<Result<bool, String>, Box<celx::authz::Question>> {
+    ) -> Result<Result<bool, Failure>, Box<celx::authz::Question>> {
         let review = OnceCell::new();
         let scope = Scope::new(request, subject, params, &[], answers, &review);
         let mut budget = BUDGET;
@@ -79,14 +80,17 @@ impl Conditions {
                 Ok(Ok(Value::Bool(true))) => {}
                 Ok(Ok(_)) => return Ok(Ok(false)),
                 Ok(Err(failure)) => failures.push(failure),
-                Err(Stop::Budget) => return Ok(Err(OUT_OF_BUDGET.to_owned())),
+                Err(Stop::Budget) => return Ok(Err(Failure::out_of_budget())),
                 Err(Stop::Pending(question)) => return Err(question),
             }
         }
         Ok(match failures.len() {
             0 => Ok(true),
             1 => Err(failures.remove(0)),
-            _ => Err(format!("[{}]", failures.join(", "))),
+            _ => {
+                let messages: Vec<String> = failures.into_iter().map(|failure| failure.message).collect();
+                Err(format!("[{}]", messages.join(", ")).into())
+            }
         })
     }
 }

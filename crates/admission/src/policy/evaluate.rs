@@ -60,6 +60,28 @@ pub(super) enum Stop {
     Pending(Box<Question>),
 }
 
+/// Why there is no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// For whoever asked.
+    pub(crate) message: String,
+    /// What upstream's metrics call it.
+    pub(crate) label: &'static str,
+}
+
+impl Failure {
+    /// A spent budget.
+    pub(super) fn out_of_budget() -> Self {
+        Self { message: OUT_OF_BUDGET.to_owned(), label: "out_of_budget" }
+    }
+}
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self { message, label: "invalid_error" }
+    }
+}
+
 pub(super) const OUT_OF_BUDGET: &str =
     "validation failed due to running out of cost budget, no further validation rules will be run";
 
@@ -81,10 +103,12 @@ impl<'a> Scope<'a> {
         &self,
         expression: &'a Expression,
         budget: &mut u64,
-    ) -> Result<Result<Value<'a>, String>, Stop> {
+    ) -> Result<Result<Value<'a>, Failure>, Stop> {
         let program = match &expression.program {
             Ok(program) => program,
-            Err(error) => return Ok(Err(format!("compilation error: {error}"))),
+            Err(error) => {
+                return Ok(Err(Failure { message: format!("compilation error: {error}"), label: "compile_error" }));
+            }
         };
         let mut meter = Meter::new(CALL_LIMIT);
         let result = program.eval(self, &mut meter);
@@ -93,7 +117,7 @@ impl<'a> Scope<'a> {
         }
         let spent = meter.used.saturating_add(self.extra.take());
         *budget = budget.checked_sub(spent).ok_or(Stop::Budget)?;
-        Ok(result.map_err(|error| format!("expression '{}' resulted in error: {error}", expression.source)))
+        Ok(result.map_err(|error| format!("expression '{}' resulted in error: {error}", expression.source).into()))
     }
 
     fn review(&self) -> &'a Json {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use crate::plugin::{Deps, Plugin};
 
 pub(crate) use conditions::Conditions;
-pub(crate) use evaluate::Subject;
+pub(crate) use evaluate::{Failure, Subject};
 
 /// The plugin ValidatingAdmissionPolicy.
 pub fn validating(deps: &Deps) -> Arc<dyn Plugin> {

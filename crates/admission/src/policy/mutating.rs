@@ -16,7 +16,7 @@ use serde_json::Value as Json;
 use super::answers::Known;
 use super::apply;
 use super::compile::{Mutation, Policy};
-use super::evaluate::{OUT_OF_BUDGET, Scope, Stop, Subject};
+use super::evaluate::{Failure, Scope, Stop, Subject};
 use super::select::{Hit, Misconfigured, is_exempt, namespace, select};
 use super::source::Source;
 use crate::metrics::{Conditioned, Step, metrics};
@@ -101,8 +101,11 @@ async fn run(
     wrong: &mut Vec<Misconfigured>,
 ) -> Result<(), Status> {
     let policy = &*hit.policy;
-    let fail =
-        |message: String| Misconfigured { policy: hit.policy.clone(), binding: Some(hit.binding.clone()), message };
+    let fail = |Failure { message, .. }: Failure| Misconfigured {
+        policy: hit.policy.clone(),
+        binding: Some(hit.binding.clone()),
+        message,
+    };
     let old = seen(request, request.old, &hit.invocation.kind)?;
     let run = Run { request, hit, params, namespace, old };
     match run.is_concerned(object).await? {
@@ -124,9 +127,7 @@ async fn run(
         let patched = run.patched(object, mutation).await?;
         let error = match &patched {
             Ok(_) => "no_error",
-            Err(failure) if failure.contains("compilation error: ") => "compile_error",
-            Err(failure) if failure.contains(OUT_OF_BUDGET) => "out_of_budget",
-            Err(_) => "invalid_error",
+            Err(failure) => failure.label,
         };
         metrics().mutated(&policy.name, &hit.binding.name, error, started.elapsed());
         match patched {
@@ -144,7 +145,7 @@ async fn run(
 
 impl Run<'_> {
     /// Whether the match conditions hold.
-    async fn is_concerned(&self, object: &Object) -> Result<Result<bool, String>, Status> {
+    async fn is_concerned(&self, object: &Object) -> Result<Result<bool, Failure>, Status> {
         let current = seen(self.request, Some(object), &self.hit.invocation.kind)?;
         let subject = Subject {
             invocation: &self.hit.invocation,
@@ -159,10 +160,10 @@ impl Run<'_> {
     }
 
     /// The object after one mutation, in the version that the policy sees.
-    async fn patched(&self, object: &Object, mutation: &Mutation) -> Result<Result<Json, String>, Status> {
+    async fn patched(&self, object: &Object, mutation: &Mutation) -> Result<Result<Json, Failure>, Status> {
         let (policy, request) = (&*self.hit.policy, self.request);
         let current = seen(request, Some(object), &self.hit.invocation.kind)?;
-        let Some(current) = current.as_deref() else { return Ok(Err("there is no object".into())) };
+        let Some(current) = current.as_deref() else { return Ok(Err("there is no object".to_owned().into())) };
         let subject = Subject {
             invocation: &self.hit.invocation,
             object: Some(current),
@@ -173,10 +174,14 @@ impl Run<'_> {
         let outcome = answers
             .resolve(request, |answers| evaluate(policy, mutation, request, &subject, self.params, answers))
             .await
+            .map_err(Failure::from)
             .and_then(|outcome| outcome);
-        Ok(outcome.and_then(|output| match mutation.apply {
-            true => apply::configuration(request, current, output),
-            false => apply::json_patch(current, &output),
+        Ok(outcome.and_then(|output| {
+            let patched = match mutation.apply {
+                true => apply::configuration(request, current, output),
+                false => apply::json_patch(current, &output),
+            };
+            patched.map_err(Failure::from)
         }))
     }
 }
@@ -189,17 +194,20 @@ fn evaluate(
     subject: &Subject<'_>,
     params: Option<&Object>,
     answers: &Known,
-) -> Result<Result<Json, String>, Box<Question>> {
+) -> Result<Result<Json, Failure>, Box<Question>> {
     let review = OnceCell::new();
     let scope = Scope::new(request, subject, params, &policy.variables, answers, &review);
     let mut budget = TOTAL_LIMIT;
     match scope.evaluate(&mutation.expression, &mut budget) {
-        Ok(Ok(value)) => Ok(match mutation.apply {
-            true => apply::checked(&value).and_then(|()| value.to_json().map_err(|e| e.to_string())),
-            false => apply::operations(&value),
-        }),
+        Ok(Ok(value)) => {
+            let output = match mutation.apply {
+                true => apply::checked(&value).and_then(|()| value.to_json().map_err(|e| e.to_string())),
+                false => apply::operations(&value),
+            };
+            Ok(output.map_err(Failure::from))
+        }
         Ok(Err(failure)) => Ok(Err(failure)),
-        Err(Stop::Budget) => Ok(Err(OUT_OF_BUDGET.to_owned())),
+        Err(Stop::Budget) => Ok(Err(Failure::out_of_budget())),
         Err(Stop::Pending(question)) => Err(question),
     }
 }

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::answers::Known;
 use super::compile::{Policy, Validation};
-use super::evaluate::{OUT_OF_BUDGET, Scope, Stop, Subject};
+use super::evaluate::{Failure, OUT_OF_BUDGET, Scope, Stop, Subject};
 use super::select::{Hit, is_exempt, namespace, select};
 use super::source::Source;
 use crate::metrics::{Conditioned, Step, metrics};
@@ -48,14 +48,9 @@ struct Denial {
 }
 
 impl Denial {
-    fn failed(message: impl Into<String>) -> Self {
-        let message = message.into();
-        let error = match message.as_str() {
-            text if text.contains("compilation error: ") => "compile_error",
-            text if text.contains(OUT_OF_BUDGET) => "out_of_budget",
-            _ => "invalid_error",
-        };
-        Self { message, reason: String::new(), index: 0, error, always: false, took: Duration::ZERO }
+    fn failed(failure: impl Into<Failure>) -> Self {
+        let Failure { message, label } = failure.into();
+        Self { message, reason: String::new(), index: 0, error: label, always: false, took: Duration::ZERO }
     }
 }
 
@@ -242,7 +237,7 @@ fn validate(
     let scope = Scope::new(request, subject, params, &policy.variables, answers, &review);
     let spent = || {
         let mut outcome = Outcome::default();
-        outcome.fail(policy, Denial::failed(OUT_OF_BUDGET));
+        outcome.fail(policy, Denial::failed(Failure::out_of_budget()));
         outcome
     };
     let mut budget = TOTAL_LIMIT;
@@ -296,7 +291,7 @@ fn message<'a>(scope: &Scope<'a>, validation: &'a Validation, budget: &mut u64) 
                     return Ok(text.to_owned());
                 }
             }
-            Ok(Err(failure)) => tracing::debug!(failure, "message expression failed"),
+            Ok(Err(failure)) => tracing::debug!(failure = failure.message, "message expression failed"),
             Ok(Ok(_)) => {}
             Err(Stop::Budget) => return Ok(format!("failed messageExpression: {OUT_OF_BUDGET}")),
             Err(Stop::Pending(question)) => return Err(question),

@@ -199,6 +199,6 @@ pub(super) async fn should_call(
         Ok(true) => Ok(Some(invocation)),
         Ok(false) => Ok(None),
         Err(_) if hook.fail_open => Ok(None),
-        Err(failures) => Err(request.forbidden(object, failures)),
+        Err(failure) => Err(request.forbidden(object, failure.message)),
     }
 }
