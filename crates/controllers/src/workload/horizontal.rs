@@ -5,6 +5,7 @@
 //! next look is the retry.
 
 mod calculate;
+mod metrics;
 mod normalize;
 mod round;
 mod source;
