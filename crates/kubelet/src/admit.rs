@@ -62,6 +62,15 @@ pub fn check(inputs: &Inputs<'_>) -> Option<Verdict> {
             "user namespaces (hostUsers: false) are not supported by this kubelet",
         );
     }
+    let restarts_all = |c: &crate::k8s::Container| {
+        c.restart_policy_rules.iter().flatten().any(|rule| rule.action == "RestartAllContainers")
+    };
+    if pod.all_containers().any(restarts_all) {
+        return reject(
+            "PodFeatureUnsupported",
+            "Pod requires node features that are not available: RestartAllContainersOnContainerExits",
+        );
+    }
     for sysctl in pod.spec().security_context.iter().flat_map(|c| c.sysctls.iter().flatten()) {
         let name = sysctl.name.replace('/', ".");
         let allowed = |pattern: &String| match pattern.strip_suffix('*') {

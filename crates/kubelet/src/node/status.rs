@@ -15,6 +15,10 @@ use crate::k8s::{Node, ObjectMeta, Time};
 
 const MAX_IMAGES: usize = 50;
 const MAX_NAMES: usize = 5;
+/// Features that the control plane asks nodes about and that this kubelet has, in order. It lacks upstream's
+/// `InPlacePodLevelResourcesVerticalScaling` (no status of pod-level resources), `RestartAllContainersOnContainerExits` and
+/// `UserNamespacesHostNetworkSupport`.
+pub const DECLARED: &[&str] = &["ExtendWebSocketsToKubelet", "InPlacePodVerticalScalingInitContainers"];
 
 /// What a status is made of.
 pub struct Inputs<'a> {
@@ -69,6 +73,7 @@ pub fn status(inputs: &Inputs<'_>) -> NodeStatus {
             };
             h.handlers.iter().map(one).collect()
         }),
+        declared_features: Some(DECLARED.iter().map(|name| (*name).to_owned()).collect()),
         ..NodeStatus::default()
     }
 }

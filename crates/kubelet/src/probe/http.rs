@@ -207,4 +207,3 @@ fn insecure() -> Arc<rustls::ClientConfig> {
         })
         .clone()
 }
-

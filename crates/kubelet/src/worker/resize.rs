@@ -150,11 +150,12 @@ impl Worker {
             return;
         }
         let (mut updates, mut restarts, mut settled) = (Vec::new(), Vec::new(), true);
-        let steady = |c: &&Container| is_sidecar(c) || self.pod.spec().containers.iter().any(|m| m.name == c.name);
-        for container in self.pod.all_containers().filter(steady) {
+        let steady = |c: &Container| is_sidecar(c) || self.pod.spec().containers.iter().any(|m| m.name == c.name);
+        for container in self.pod.all_containers() {
             let running = self.observed.latest(&container.name).filter(|s| s.state == ContainerState::Running);
             let Some(status) = running.filter(|s| !self.killing.contains(&s.id)) else {
-                settled = false;
+                // An init container that has ended needs nothing, and one that comes later starts with the new resources.
+                settled &= !steady(container);
                 continue;
             };
             let wanted = resources::container(&self.pod, container, self.shared.machine.memory);
