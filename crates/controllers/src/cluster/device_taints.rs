@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use api::Kind;
 use api::k8s::core::v1::Pod;
-use api::k8s::resource::v1::{DeviceRequestAllocationResult, DeviceTaint, DeviceToleration, ResourceClaim, ResourceSlice};
+use api::k8s::resource::v1::{
+    DeviceRequestAllocationResult, DeviceTaint, DeviceToleration, ResourceClaim, ResourceSlice,
+};
 use client::{DeleteOptions, Error};
 use informer::{Delta, EventType, Informer, Queue, run_workers};
 use rt::time::Timestamp;
