@@ -96,7 +96,8 @@ async fn assemble(store: Arc<dyn Store>, shutdown: Shutdown) -> anyhow::Result<H
             ..Settings::default()
         },
     };
-    registry.set_admit(Arc::new(Chain::new(&plugins, deps)));
+    let chain = Chain::new(&plugins, deps).map_err(anyhow::Error::msg)?;
+    registry.set_admit(Arc::new(chain));
     let authenticator = Arc::new(authn::Config::default().build());
     let mut config = Config::new(registry, authenticator, authorizers, shutdown);
     config.advertise = Some(ADDRESS);
