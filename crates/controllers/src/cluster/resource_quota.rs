@@ -93,6 +93,12 @@ fn trees<T: Kind>(objects: &[Arc<T>]) -> Vec<Object> {
     objects.iter().filter_map(|o| api::to_object(&**o).ok()).collect()
 }
 
+/// Whether a failure of discovery, `group/version: why`, is of this group.
+fn of_group(failure: &str, group: &str) -> bool {
+    let version = failure.split(": ").next().unwrap_or_default();
+    version.rsplit_once('/').map_or("", |(name, _)| name) == group
+}
+
 impl Controller {
     fn watch(self: &Arc<Self>) {
         let events = Arc::downgrade(self);
@@ -179,8 +185,17 @@ impl Controller {
                 return Ok(found);
             }
         }
-        let (all, _) = discover(&self.context.client).await?;
+        let (all, failures) = discover(&self.context.client).await?;
         let found = find(&all);
+        // A group that could not be read may well serve it: to count nothing would be wrong.
+        if found.is_none()
+            && let Some(failure) = failures.iter().find(|f| of_group(f, group))
+        {
+            return Err(Error::Request(format!("cannot tell whether {resource} are served: {failure}")));
+        }
+        if !failures.is_empty() {
+            return Ok(found);
+        }
         *self.served.lock() = Some((Instant::now(), Arc::new(all)));
         Ok(found)
     }

@@ -239,13 +239,20 @@ impl Controller {
 
     /// Any other controller is asked for its scale.
     async fn size_by_scale(&self, namespace: &str, reference: &OwnerReference) -> Result<(String, i32), Error> {
-        let (served, _) = discover(&self.context.client).await?;
+        let (served, failures) = discover(&self.context.client).await?;
         let is_it = |r: &&crate::discovery::Served| {
             let version = &reference.api_version;
             r.kind == reference.kind && version.rsplit_once('/').map_or("", |(group, _)| group) == &*r.gvr.group
         };
         let resource = served.iter().find(is_it).ok_or_else(|| {
-            Error::Request(format!("no resource serves {} {}", reference.api_version, reference.kind))
+            let what = format!("{} {}", reference.api_version, reference.kind);
+            if failures.is_empty() {
+                return Error::Request(format!("no resource serves {what}"));
+            }
+            Error::Request(format!(
+                "no resource is known to serve {what}; not all was discovered: {}",
+                failures.join("; ")
+            ))
         })?;
         let path = format!("{}/{}/scale", resource.gvr.path(Some(namespace)), reference.name);
         let bytes = match self.context.client.call(http::Method::GET, &path, None, bytes::Bytes::new()).await {
