@@ -46,7 +46,7 @@ fn utilization_of_requests() {
         (running(5), vec![100, 300, 500, 250, 250], 50, 3, "scale down"),
         (running(2), vec![1000], 100, 2, "missing pods hold on the tolerance"),
         (running(4), vec![400, 950, 999], 100, 4, "one missing counts as all of its request"),
-        (running(3), vec![1, 1, 1], 300, 1, "far down"),
+        (running(3), vec![10, 10, 10], 300, 1, "far down"),
     ] {
         let current = i32::try_from(pods.len()).unwrap();
         let found = by_utilization(&basis(&pods, current), readings(&values), target, "cpu", "").unwrap();
