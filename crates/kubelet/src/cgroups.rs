@@ -65,6 +65,16 @@ impl Cgroups {
         group.create().and_then(|()| group.set(&settings(&resources::pod(pod)))).map_err(|e| e.line())
     }
 
+    /// Gives a pod's group other limits. Blocks.
+    ///
+    /// # Errors
+    /// The kernel's, as text.
+    pub fn set(&self, pod: &Pod, uid: &str, limits: &LinuxResources) -> Result<(), String> {
+        let Some(hierarchies) = &self.hierarchies else { return Ok(()) };
+        let group = hierarchies.group(resources::cgroup_parent(&self.root, pod, uid));
+        group.set(&settings(limits)).map_err(|e| e.line())
+    }
+
     /// Removes a pod's group. Blocks.
     pub fn remove(&self, pod: &Pod, uid: &str) {
         let Some(hierarchies) = &self.hierarchies else { return };

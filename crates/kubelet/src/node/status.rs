@@ -15,10 +15,10 @@ use crate::k8s::{Node, ObjectMeta, Time};
 
 const MAX_IMAGES: usize = 50;
 const MAX_NAMES: usize = 5;
-/// Features that the control plane asks nodes about and that this kubelet has, in order. It lacks upstream's
+/// Features that the control plane asks nodes about and that this kubelet has. Of upstream's it lacks
 /// `InPlacePodLevelResourcesVerticalScaling` (no status of pod-level resources), `RestartAllContainersOnContainerExits` and
-/// `UserNamespacesHostNetworkSupport`.
-pub const DECLARED: &[&str] = &["ExtendWebSocketsToKubelet", "InPlacePodVerticalScalingInitContainers"];
+/// `UserNamespacesHostNetworkSupport`; `InPlacePodVerticalScalingInitContainers` waits until it is seen to work.
+pub const DECLARED: &[&str] = &["ExtendWebSocketsToKubelet"];
 
 /// What a status is made of.
 pub struct Inputs<'a> {

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{Done, Stage, Worker};
 use crate::admit;
-use crate::k8s::{Container, Pod, PodCondition, PodExt, is_sidecar};
+use crate::k8s::{Container, Kind, Pod, PodCondition, PodExt, is_sidecar};
 use crate::pod::plan::KillReason;
 use crate::spec::resources;
 
@@ -29,6 +29,8 @@ pub(super) struct Resize {
     in_progress: Option<Option<String>>,
     /// The pod's cgroup before.
     before: Option<LinuxResources>,
+    /// The pod's cgroup still has room for what restarting containers had.
+    roomy: bool,
     busy: bool,
     retry: super::Retry,
 }
@@ -166,6 +168,10 @@ impl Worker {
             }
         }
         settled &= updates.is_empty() && restarts.is_empty();
+        if settled && std::mem::take(&mut self.resize.roomy) {
+            self.update(updates, false);
+            return;
+        }
         if settled {
             self.resize.in_progress = None;
             self.resize.before = None;
@@ -182,9 +188,12 @@ impl Worker {
         }
     }
 
-    fn update(&mut self, updates: Vec<(String, LinuxResources)>, _restarts: bool) {
+    fn update(&mut self, updates: Vec<(String, LinuxResources)>, restarts: bool) {
         let Some(sandbox) = self.observed.ready_sandbox().map(|s| s.id.clone()) else { return };
         self.resize.busy = true;
+        // A container that is about to restart still has its old limits, which the pod's must not be below.
+        self.resize.roomy |= restarts;
+        let roomy = self.resize.roomy;
         let runtime = self.shared.runtime.clone();
         let after = resources::pod(&self.pod);
         let before = self.resize.before.clone().unwrap_or_else(|| after.clone());
@@ -196,15 +205,24 @@ impl Worker {
             memory_limit_bytes: wide(before.memory_limit_bytes, after.memory_limit_bytes),
             ..after.clone()
         };
+        let (cgroups, pod) = (self.shared.cgroups.clone(), self.pod.clone());
+        // The pod's group is ours; runtimes that keep something of their own for the pod are told.
+        let whole = async move |limits: LinuxResources| {
+            runtime.update_pod_sandbox_resources(&sandbox, None, Some(&limits)).await.map_err(|e| e.chain())?;
+            let (cgroups, pod) = (cgroups.clone(), pod.clone());
+            let set = rt::spawn_blocking(move || cgroups.set(&pod, pod.uid(), &limits)).await;
+            set.unwrap_or_else(|error| Err(error.to_string()))
+        };
+        let runtime = self.shared.runtime.clone();
         self.push(async move {
             let work = async {
-                runtime.update_pod_sandbox_resources(&sandbox, None, Some(&during)).await?;
+                whole(during).await?;
                 for (id, wanted) in &updates {
-                    runtime.update_container_resources(id, wanted).await?;
+                    runtime.update_container_resources(id, wanted).await.map_err(|e| e.chain())?;
                 }
-                runtime.update_pod_sandbox_resources(&sandbox, None, Some(&after)).await
+                if roomy { Ok(()) } else { whole(after).await }
             };
-            Done::Resized(work.await.map_err(|e| e.chain()))
+            Done::Resized(work.await)
         });
     }
 
