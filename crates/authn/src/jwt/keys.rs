@@ -1,20 +1,18 @@
 //! An issuer's keys: found by discovery, fetched again when a token names one that is not known.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use client::{HttpTransport, TlsIdentity, Transport};
+use parking_lot::Mutex;
 use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey};
-use rt::sync::Mutex;
-use rt::time::Instant;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::config::Issuer;
 
-/// Keys are not fetched more often than this for tokens with unknown keys.
-const REFRESH_PAUSE: Duration = Duration::from_secs(5);
 const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_DOCUMENT: usize = 1024 * 1024;
 /// Where systems keep the certificate authorities that they trust, as Go looks for them.
@@ -60,8 +58,9 @@ struct Discovery {
 
 #[derive(Default)]
 struct Known {
-    keys: Vec<Jwk>,
-    fetched: Option<Instant>,
+    keys: Arc<[Jwk]>,
+    /// How often they were fetched.
+    times: u64,
 }
 
 pub(super) struct Keys {
@@ -69,6 +68,8 @@ pub(super) struct Keys {
     discovery: String,
     ca: Vec<u8>,
     known: Mutex<Known>,
+    /// Held by the one that fetches: others with unknown keys wait for what it brings.
+    fetching: rt::sync::Mutex<()>,
 }
 
 fn decode(text: &str) -> Vec<u8> {
@@ -110,7 +111,7 @@ impl Keys {
         };
         let well_known = || format!("{}/.well-known/openid-configuration", issuer.url.trim_end_matches('/'));
         let discovery = if issuer.discovery_url.is_empty() { well_known() } else { issuer.discovery_url.clone() };
-        let keys = Self { issuer: issuer.url.clone(), discovery, ca, known: Mutex::default() };
+        let keys = Self { issuer: issuer.url.clone(), discovery, ca, known: Mutex::default(), fetching: rt::sync::Mutex::default() };
         keys.transport(&keys.discovery)?;
         Ok(keys)
     }
@@ -150,22 +151,29 @@ impl Keys {
         Ok(set.keys.into_iter().filter_map(|k| serde_json::from_value(k).ok()).collect())
     }
 
-    /// Whether one of the issuer's keys signed the message.
+    fn known(&self) -> (Arc<[Jwk]>, u64) {
+        let known = self.known.lock();
+        (known.keys.clone(), known.times)
+    }
+
+    /// Whether one of the issuer's keys signed the message. A key that is not known is looked for at the issuer, as upstream
+    /// does, by one request at a time.
     pub async fn verify(&self, algorithm: &str, kid: &str, message: &[u8], signed: &[u8]) -> Result<(), String> {
-        let mut known = self.known.lock().await;
         let signed_by = |keys: &[Jwk]| {
             let fits = |k: &&Jwk| (kid.is_empty() || k.kid == kid) && k.usage != "enc";
             keys.iter().filter(fits).any(|k| k.verify(algorithm, message, signed))
         };
-        if signed_by(&known.keys) {
+        let (keys, before) = self.known();
+        if signed_by(&keys) {
             return Ok(());
         }
-        let unknown = !known.keys.iter().any(|k| k.kid == kid);
-        let rested = known.fetched.is_none_or(|at| at.elapsed() > REFRESH_PAUSE);
-        if unknown && rested {
-            known.fetched = Some(Instant::now());
-            known.keys = self.fetch().await?;
-            if signed_by(&known.keys) {
+        if !keys.iter().any(|k| k.kid == kid) {
+            let _one = self.fetching.lock().await;
+            if self.known().1 == before {
+                let keys = self.fetch().await?.into();
+                *self.known.lock() = Known { keys, times: before + 1 };
+            }
+            if signed_by(&self.known().0) {
                 return Ok(());
             }
         }
