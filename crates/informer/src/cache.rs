@@ -117,7 +117,8 @@ impl<T: Kind> Cache<T> {
         let key = object.key();
         let mut guard = self.inner.write();
         let inner = &mut *guard;
-        let key = inner.objects.get_key_value(&*key).map_or_else(|| Arc::from(key.as_str()), |(known, _)| known.clone());
+        let key =
+            inner.objects.get_key_value(&*key).map_or_else(|| Arc::from(key.as_str()), |(known, _)| known.clone());
         let old = inner.objects.insert(key.clone(), object.clone());
         if let Some(old) = &old {
             for index in &mut inner.indexes {

@@ -19,7 +19,7 @@ use api::k8s::batch::v1::{Job, JobStatus};
 use api::k8s::core::v1::Pod;
 use api::metav1::Time;
 use client::{Error, PatchKind};
-use informer::{Delta, EventType, Expectations, Informer, Queue, run_workers};
+use informer::{Delta, EventType, Expectations, Informer, OwnWrites, Queue, run_workers};
 use parking_lot::Mutex;
 use rt::{HashMap, HashSet};
 use serde_json::json;
@@ -46,6 +46,7 @@ struct Controller {
     pods: Informer<Pod>,
     queue: Arc<Queue<Key>>,
     expectations: Expectations,
+    own_writes: OwnWrites,
     /// By job, pods whose finalizer was removed and whose change the cache has not shown yet.
     released: Mutex<HashMap<String, HashSet<String>>>,
     backoff: Mutex<HashMap<String, Record>>,
@@ -63,6 +64,7 @@ pub(crate) async fn run(context: Context) {
         pods,
         queue: queue.clone(),
         expectations: Expectations::new(),
+        own_writes: OwnWrites::default(),
         released: Mutex::default(),
         backoff: Mutex::default(),
     });
@@ -106,6 +108,7 @@ impl Controller {
         }
         if matches!(delta, Delta::Deleted(_)) {
             self.expectations.forget(&job.key());
+            self.own_writes.forget(&job.key());
         }
         self.queue.add(Key::Job(job.key()));
     }
@@ -187,6 +190,11 @@ impl Controller {
         if is_foreign(&cached) {
             return Ok(());
         }
+        if let Some(wait) = self.own_writes.wait(key, cached.metadata.resource_version.as_deref()) {
+            // What the pods' cache shows may be counted in the newer job.
+            self.queue.add_after(Key::Job(key.to_owned()), wait);
+            return Ok(());
+        }
         if is_finished(&cached) {
             self.backoff.lock().remove(key);
             return Ok(());
@@ -220,6 +228,7 @@ impl Controller {
 
     fn forget(&self, key: &str) {
         self.expectations.forget(key);
+        self.own_writes.forget(key);
         self.released.lock().remove(key);
         self.backoff.lock().remove(key);
     }

@@ -202,7 +202,14 @@ impl Controller {
         let (made, error) = control.create_slow_start(&batch).await;
         (made..batch.len()).for_each(|_| self.expectations.creation_observed(key));
         round.active_count += i32::try_from(made).unwrap_or(i32::MAX);
-        error.filter(|e| !namespace_terminating(e)).map_or(Ok(()), Err)
+        match error {
+            Some(error) if namespace_terminating(&error) => {
+                // No successor will ever be made: a pod that waited for one would hold up the namespace for good.
+                round.delayed.clear();
+                Ok(())
+            }
+            error => error.map_or(Ok(()), Err),
+        }
     }
 
     /// The indexes whose time has come, and when the next one's comes.

@@ -118,6 +118,7 @@ impl Round {
 impl Controller {
     async fn write(&self, job: Job) -> Result<Job, Error> {
         let mut written = self.context.client.update_status(&job).await?;
+        self.own_writes.note(&written.key(), written.metadata.resource_version.as_deref());
         written.metadata.managed_fields = None;
         Ok(written)
     }
