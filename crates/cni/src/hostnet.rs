@@ -204,8 +204,8 @@ pub fn detach_node(bridge: &str, node: &str) -> Result<()> {
 }
 
 /// Routes of one namespace, made equal to what is wanted: podCIDRs by node address, the service CIDR by a node.
-/// In the calling thread's namespace; routes that others made, and those with a gateway outside of `within` (another
-/// cluster's), are left alone.
+/// In the calling thread's namespace; routes that others made are left alone, and those with a gateway outside of `within` (another
+/// cluster's, or a node on no link of this one) are neither made nor removed.
 ///
 /// # Errors
 /// When a route cannot be made or removed, for example because its gateway is not on a link.
@@ -226,7 +226,8 @@ fn sync(handle: &mut Handle, wanted: &[(IpNet, IpAddr)], within: IpNet) -> Resul
     let ours = |r: &Route| r.protocol == PROTOCOL && r.gateway.is_some_and(|gateway| within.contains(&gateway));
     let present: Vec<Route> =
         handle.routes(None).context(|| "listing routes".into())?.into_iter().filter(ours).collect();
-    for (dst, via) in wanted {
+    // A node with a foreign address is on no link of this cluster, and its route would never be taken back.
+    for (dst, via) in wanted.iter().filter(|(_, via)| within.contains(via)) {
         if !present.iter().any(|r| r.dst == dst.trunc() && r.gateway == Some(*via)) {
             let mut route = Route::to(dst.trunc()).via(*via);
             route.protocol = PROTOCOL;
