@@ -229,7 +229,12 @@ impl Metrics {
     }
 
     /// Match conditions of a webhook or policy were evaluated.
-    pub(crate) fn conditions(&self, of: Conditioned<'_>, outcome: &Result<bool, crate::policy::Failure>, took: Duration) {
+    pub(crate) fn conditions(
+        &self,
+        of: Conditioned<'_>,
+        outcome: &Result<bool, crate::policy::Failure>,
+        took: Duration,
+    ) {
         let labels = [of.name, of.kind, of.step.of_webhook(), of.operation.as_str()];
         self.condition_seconds.with(&labels).observe(took.as_secs_f64());
         match outcome {

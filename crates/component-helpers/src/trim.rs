@@ -60,8 +60,7 @@ mod tests {
         let scratch =
             Volume { name: "scratch".into(), empty_dir: Some(EmptyDirVolumeSource::default()), ..Volume::default() };
         let container = Container { args: Some(vec!["-v".into()]), image: Some("i".into()), ..Container::default() };
-        let spec =
-            PodSpec { volumes: Some(vec![claim, scratch]), containers: vec![container], ..PodSpec::default() };
+        let spec = PodSpec { volumes: Some(vec![claim, scratch]), containers: vec![container], ..PodSpec::default() };
         let mut plain = Pod { spec: Some(spec), ..Pod::default() };
         let mut owned = plain.clone();
         let owner = OwnerReference { kind: "StatefulSet".into(), ..OwnerReference::default() };

@@ -43,7 +43,14 @@ fn is_name(word: &str) -> bool {
     COMPONENTS.contains(&word)
         || matches!(
             word,
-            "corten-supervisor" | "node-holder" | "node-agent" | "control-plane" | "demo" | "pause" | "volume-helper" | "hollow-node"
+            "corten-supervisor"
+                | "node-holder"
+                | "node-agent"
+                | "control-plane"
+                | "demo"
+                | "pause"
+                | "volume-helper"
+                | "hollow-node"
         )
         || cni::plugins::PLUGINS.iter().any(|plugin| plugin.name() == word)
 }

@@ -111,7 +111,13 @@ impl Keys {
         };
         let well_known = || format!("{}/.well-known/openid-configuration", issuer.url.trim_end_matches('/'));
         let discovery = if issuer.discovery_url.is_empty() { well_known() } else { issuer.discovery_url.clone() };
-        let keys = Self { issuer: issuer.url.clone(), discovery, ca, known: Mutex::default(), fetching: rt::sync::Mutex::default() };
+        let keys = Self {
+            issuer: issuer.url.clone(),
+            discovery,
+            ca,
+            known: Mutex::default(),
+            fetching: rt::sync::Mutex::default(),
+        };
         keys.transport(&keys.discovery)?;
         Ok(keys)
     }
