@@ -99,7 +99,7 @@ impl Configs {
         if kind.is_empty() {
             return Err("Object 'Kind' is missing".into());
         }
-        if !kinds.iter().any(|known| *known == (version.as_str(), kind.as_str())) {
+        if !kinds.contains(&(version.as_str(), kind.as_str())) {
             return Err(format!("no kind {kind:?} is registered for version {version:?}"));
         }
         serde_json::from_value(Value::Object(tree)).map(Some).map_err(|e| format!("strict decoding error: {e}"))

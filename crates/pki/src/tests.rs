@@ -37,7 +37,7 @@ fn client_certificates_carry_user_groups_and_uid() {
     subject.uid = "1234".into();
     let pair = ca.issue(&subject, &[], Usage::CLIENT, cert::YEAR).unwrap();
     assert_eq!(Info::parse(&pair.cert).unwrap().subject, subject);
-    let verifier = tls::ClientChainVerifier::new(&[ca.cert.clone()]).unwrap();
+    let verifier = tls::ClientChainVerifier::new(std::slice::from_ref(&ca.cert)).unwrap();
     verifier.verify(std::slice::from_ref(&pair.cert)).unwrap();
     let stranger = Pair::new_ca("kubernetes").unwrap().issue(&subject, &[], Usage::CLIENT, cert::YEAR).unwrap();
     assert!(verifier.verify(&[stranger.cert]).is_err());

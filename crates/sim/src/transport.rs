@@ -118,7 +118,7 @@ impl Process {
     pub fn new(name: &str, api: &Arc<Api>, weather: &Arc<Weather>, exposed: bool) -> Arc<Self> {
         Arc::new(Self {
             name: name.to_owned(),
-            user: UserInfo::new(&format!("system:{name}"), &[auth_api::groups::MASTERS]),
+            user: UserInfo::new(format!("system:{name}"), &[auth_api::groups::MASTERS]),
             api: api.clone(),
             weather: weather.clone(),
             exposed,

@@ -282,7 +282,7 @@ impl Pool {
         let (shares, fraction) = if left <= min_sum {
             (None, 0.0)
         } else if left <= least_sum {
-            (Some((left - min_sum) / (least_sum - min_sum)).map(Err), 0.0)
+            (Some(Err((left - min_sum) / (least_sum - min_sum))), 0.0)
         } else {
             match allocate(total, &classes) {
                 Some((shares, fraction)) => (Some(Ok(shares)), fraction),

@@ -49,7 +49,7 @@ pub(super) fn of(pod: &Pod, all: &Informer<ResourceClaim>) -> Result<Vec<Arc<Res
         if claim.is_deleting() {
             return Err(format!("resourceclaim \"{name}\" is being deleted"));
         }
-        if owned && !claim.controller_ref().is_some_and(|owner| owner.uid == pod.uid()) {
+        if owned && claim.controller_ref().is_none_or(|owner| owner.uid != pod.uid()) {
             let (claim, pod) = (claim.key(), pod.key());
             return Err(format!("ResourceClaim {claim} was not created for Pod {pod} (Pod is not owner)"));
         }
