@@ -6,6 +6,7 @@
 mod plan;
 mod replica_sets;
 mod status;
+mod unseen;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use rt::time::Timestamp;
 use crate::frame::Context;
 use crate::owner;
 use crate::workload::deployment::replica_sets::Sets;
+use crate::workload::deployment::unseen::Unseen;
 use crate::workload::pod_control::namespace_terminating;
 use crate::workload::replicas::by_controller;
 
@@ -31,6 +33,8 @@ struct Controller {
     sets: Informer<ReplicaSet>,
     pods: Informer<Pod>,
     queue: Arc<Queue<String>>,
+    /// What was written to ReplicaSets and the cache may not show yet.
+    unseen: Unseen,
 }
 
 fn set_by_controller(set: &ReplicaSet) -> Vec<String> {
@@ -55,9 +59,16 @@ pub(crate) async fn run(context: Context) {
         sets: sets.clone(),
         pods: pods.clone(),
         queue: queue.clone(),
+        unseen: Unseen::default(),
     });
-    let of_deployment = queue.clone();
-    deployments.add_handler(move |delta| of_deployment.add(delta.object().key()));
+    let of_deployment = Arc::downgrade(&controller);
+    deployments.add_handler(move |delta| {
+        let Some(controller) = of_deployment.upgrade() else { return };
+        if let Delta::Deleted(deployment) = delta {
+            controller.unseen.forget_all(deployment.uid());
+        }
+        controller.queue.add(delta.object().key());
+    });
     let of_set = Arc::downgrade(&controller);
     sets.add_handler(move |delta| {
         if let Some(controller) = of_set.upgrade() {
@@ -101,6 +112,9 @@ impl Controller {
             self.queue.add(former.key());
         }
         let set = delta.object();
+        if matches!(delta, Delta::Deleted(_)) {
+            self.unseen.forget(set);
+        }
         if let Some(deployment) = self.deployment_of(set) {
             self.queue.add(deployment.key());
         } else if set.controller_ref().is_none() && !matches!(delta, Delta::Deleted(_)) {
@@ -132,6 +146,11 @@ impl Controller {
             return Ok(());
         }
         let cache = self.sets.cache();
+        if let Some(wait) = self.unseen.wait(deployment.uid(), |key| cache.get_key(key)) {
+            // The cache's news of the set brings the key back sooner.
+            self.queue.add_after(key.to_owned(), wait);
+            return Ok(());
+        }
         let mut candidates = cache.by_index(BY_CONTROLLER, deployment.uid());
         candidates.extend(cache.by_index(BY_CONTROLLER, &format!("orphan/{}", deployment.namespace())));
         let claimed = owner::claim_all(&self.context.client, &*deployment, candidates, &selector, |_| true).await?;
@@ -252,13 +271,33 @@ impl Controller {
             return Ok(set.clone());
         }
         changed.spec.get_or_insert_default().replicas = Some(target);
-        let changed = self.context.client.update(&changed).await?;
+        let changed = self.update_set(&rollout.deployment, &changed).await?;
         if before != target {
             let direction = if before < target { "up" } else { "down" };
             let message = format!("Scaled {direction} replica set {} from {before} to {target}", set.name());
             self.context.recorder.event(&rollout.deployment, EventType::Normal, "ScalingReplicaSet", message);
         }
         Ok(Arc::new(changed))
+    }
+
+    /// Writes a set, and remembers what the cache has to show before the Deployment is looked at again.
+    async fn update_set(&self, deployment: &Deployment, set: &ReplicaSet) -> Result<ReplicaSet, Error> {
+        let written = self.context.client.update(set).await;
+        match &written {
+            Ok(written) => self.unseen.note(deployment.uid(), written),
+            Err(error) => self.ask_after(deployment, set, error).await,
+        }
+        written
+    }
+
+    /// A write without a clear answer may have been done: the set as it is tells.
+    async fn ask_after(&self, deployment: &Deployment, set: &ReplicaSet, error: &Error) {
+        if error.status().is_some_and(|status| status.code < 500) {
+            return;
+        }
+        if let Ok(found) = self.context.client.get::<ReplicaSet>(set.namespace(), set.name()).await {
+            self.unseen.note(deployment.uid(), &found);
+        }
     }
 
     async fn scale_proportionally(&self, rollout: &Rollout) -> Result<(), Error> {

@@ -188,7 +188,7 @@ impl Controller {
         if annotated || !same_wait {
             spec.min_ready_seconds = min_ready;
             // The next sync sees the change through the cache and goes on from there.
-            rollout.sets.new = Some(Arc::new(self.context.client.update(&changed).await?));
+            rollout.sets.new = Some(Arc::new(self.update_set(&rollout.deployment, &changed).await?));
         }
         let text = rollout.sets.new.as_ref().and_then(|s| s.annotation(REVISION)).unwrap_or_default().to_owned();
         let found = format!("Found new replica set {:?}", set.name());
@@ -227,8 +227,12 @@ impl Controller {
         let (set, existed) = match self.context.client.create(&set).await {
             Ok(made) => (made, false),
             Err(error) if error.is_already_exists() => (self.existing(rollout, &set, error).await?, true),
-            Err(error) => return Err(self.creation_failed(rollout, &set, error).await),
+            Err(error) => {
+                self.ask_after(&rollout.deployment, &set, &error).await;
+                return Err(self.creation_failed(rollout, &set, error).await);
+            }
         };
+        self.unseen.note(rollout.deployment.uid(), &set);
         let name = set.name().to_owned();
         rollout.sets.new = Some(Arc::new(set));
         let mut status = None;
