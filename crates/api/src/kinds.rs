@@ -59,6 +59,7 @@ kinds! {
     k8s_openapi::api::rbac::v1 => ClusterRole, ClusterRoleBinding, Role, RoleBinding;
     k8s_openapi::api::resource::v1 => DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice;
     k8s_openapi::api::scheduling::v1 => PriorityClass;
+    k8s_openapi::api::scheduling::v1alpha2 => PodGroup, Workload;
     k8s_openapi::api::storage::v1 =>
         CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment, VolumeAttributesClass;
     k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 => CustomResourceDefinition;

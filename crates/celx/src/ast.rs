@@ -123,6 +123,8 @@ pub enum FoldKind {
     /// `optMap`, a fold over at most one value.
     OptMap,
     OptFlatMap,
+    /// `cel.bind`, a fold over one value.
+    Bind,
     /// `sortBy`
     SortBy,
 }

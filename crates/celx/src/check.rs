@@ -394,7 +394,11 @@ impl Checker<'_> {
         let range = self.check(&mut fold.range);
         let range = self.bindings.resolve(&range);
         let on_optional = matches!(fold.kind, FoldKind::OptMap | FoldKind::OptFlatMap);
+        if fold.kind == FoldKind::Bind && !self.env.bindings {
+            self.issue(at, "undeclared reference to 'cel'".to_owned());
+        }
         let (first, second) = match (&range.kind, on_optional) {
+            _ if fold.kind == FoldKind::Bind => (range.clone(), Type::DYN),
             (TypeKind::Optional(value), true) => ((**value).clone(), Type::DYN),
             (TypeKind::List(element), false) if fold.var2.is_some() => (Type::INT, (**element).clone()),
             (TypeKind::List(element), false) => ((**element).clone(), Type::DYN),
@@ -447,7 +451,7 @@ impl Checker<'_> {
             }
             FoldKind::TransformMapEntry => body,
             FoldKind::OptMap => Type::optional(body),
-            FoldKind::OptFlatMap => body,
+            FoldKind::OptFlatMap | FoldKind::Bind => body,
         }
     }
 }

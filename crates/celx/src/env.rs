@@ -13,6 +13,7 @@ use crate::value::Value;
 pub struct Env {
     pub(crate) vars: Vec<(String, Type)>,
     pub(crate) mutations: bool,
+    pub(crate) bindings: bool,
 }
 
 impl Env {
@@ -35,6 +36,13 @@ impl Env {
     #[must_use]
     pub fn with_mutations(mut self) -> Self {
         self.mutations = true;
+        self
+    }
+
+    /// With `cel.bind(name, value, expression)`, which upstream has in selectors of devices only.
+    #[must_use]
+    pub fn with_bindings(mut self) -> Self {
+        self.bindings = true;
         self
     }
 

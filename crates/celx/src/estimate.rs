@@ -248,6 +248,12 @@ impl Estimator {
     fn fold(&mut self, fold: &Fold, ty: &Type) -> Est {
         let range = self.expr(&fold.range);
         let depth = self.locals.len();
+        if fold.kind == FoldKind::Bind {
+            self.locals.push(range.size);
+            let body = self.expr(&fold.body);
+            self.locals.truncate(depth);
+            return Est { cost: range.cost.saturating_add(body.cost).saturating_add(10), ..body };
+        }
         let by_type = |ty: Option<Type>| ty.map_or(UNKNOWN, |ty| of_type(&ty));
         let value = range.element.unwrap_or_else(|| match &fold.range.ty.kind {
             TypeKind::Map(parts) => of_type(&parts.1),
@@ -274,7 +280,7 @@ impl Estimator {
             FoldKind::Filter => (11, 13),
             FoldKind::Map | FoldKind::SortBy => (11, 12),
             FoldKind::TransformMap | FoldKind::TransformMapEntry => (31, 3),
-            FoldKind::OptMap | FoldKind::OptFlatMap => (13, 0),
+            FoldKind::OptMap | FoldKind::OptFlatMap | FoldKind::Bind => (13, 0),
         };
         let optional = matches!(fold.kind, FoldKind::OptMap | FoldKind::OptFlatMap);
         let count = if optional { 1 } else { range.size.1 };

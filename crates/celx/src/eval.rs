@@ -244,6 +244,10 @@ impl<'a> Eval<'_, 'a> {
         if matches!(fold.kind, FoldKind::OptMap | FoldKind::OptFlatMap) {
             return self.fold_optional(fold, &range);
         }
+        if fold.kind == FoldKind::Bind {
+            self.meter.charge(10)?;
+            return self.with_locals([Some(range), None], |eval| eval.eval(&fold.body));
+        }
         let two = fold.var2.is_some();
         let items: Vec<[Option<Value<'a>>; 2]> = match &range {
             Value::List(list) => {

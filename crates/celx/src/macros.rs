@@ -11,6 +11,7 @@ pub fn expand(at: u32, call: Call) -> Result<Expr, Issue> {
     match (call.member, call.name.as_str(), call.args.len()) {
         (false, "has", 1) => has(at, call),
         (true, "optMap" | "optFlatMap", 3) => opt_map(at, call),
+        (true, "bind", 4) if call.args[0].dotted().as_deref() == Some("cel") => bind(at, call),
         (true, name, count) => match fold_kind(name, count) {
             Some((kind, vars)) => fold(at, call, kind, vars),
             None => Ok(Expr::new(at, Kind::Call(call))),
@@ -72,6 +73,17 @@ fn fold(at: u32, call: Call, kind: FoldKind, vars: usize) -> Result<Expr, Issue>
         Err(_) => (None, first),
     };
     Ok(Expr::new(at, Kind::Fold(Box::new(Fold { kind, range, var, var2, filter, body }))))
+}
+
+/// `cel.bind(v, x, e)` is a fold over the one value `x`.
+fn bind(at: u32, call: Call) -> Result<Expr, Issue> {
+    let mut args = call.args.into_iter().skip(1);
+    let mut next = || args.next().ok_or_else(|| Issue::new(at, "argument is missing"));
+    let (name, range, body) = (next()?, next()?, next()?);
+    let Kind::Ident { name: var, .. } = name.kind else {
+        return Err(Issue::new(name.at, "cel.bind() variable names must be simple identifiers"));
+    };
+    Ok(Expr::new(at, Kind::Fold(Box::new(Fold { kind: FoldKind::Bind, range, var, var2: None, filter: None, body }))))
 }
 
 /// `x.optMap(v, e)` is a fold over the optional's value, if there is one.

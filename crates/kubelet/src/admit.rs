@@ -134,8 +134,14 @@ fn resources(inputs: &Inputs<'_>) -> Option<Verdict> {
     extended(inputs)
 }
 
+/// Whether every container that asks for the resource has devices of a claim in its place.
+fn is_by_devices(pod: &Pod, resource: &str) -> bool {
+    let status = pod.status.as_ref().and_then(|s| s.extended_resource_claim_status.as_ref());
+    status.is_some_and(|s| s.request_mappings.iter().any(|m| m.resource_name == resource))
+}
+
 /// Vendors' resources are counted by the node's object, where others advertise them as well; what it does not name is
-/// not this kubelet's to count.
+/// not this kubelet's to count, and devices of claims were counted by the scheduler.
 fn extended(inputs: &Inputs<'_>) -> Option<Verdict> {
     let advertised = inputs.node?.status.as_ref()?.allocatable.as_ref();
     let names: BTreeSet<&String> = inputs
@@ -143,7 +149,7 @@ fn extended(inputs: &Inputs<'_>) -> Option<Verdict> {
         .all_containers()
         .filter_map(|c| c.resources.as_ref()?.requests.as_ref())
         .flat_map(|requests| requests.keys())
-        .filter(|name| name.contains('/') && !name.starts_with("kubernetes.io/"))
+        .filter(|name| name.contains('/') && !name.starts_with("kubernetes.io/") && !is_by_devices(inputs.pod, name))
         .collect();
     for name in names {
         let Some(capacity) = value(advertised, name) else { continue };

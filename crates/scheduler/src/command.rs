@@ -43,6 +43,9 @@ struct Flags {
     /// Name of the leader's lease.
     #[arg(long)]
     leader_elect_resource_name: Option<String>,
+    /// Feature gates, `Name=true|false`.
+    #[arg(long, value_delimiter = ',', value_name = "mapStringBool")]
+    feature_gates: Vec<String>,
     #[command(flatten)]
     serve: ServeFlags,
     /// Log verbosity.
@@ -85,12 +88,19 @@ pub async fn main(arguments: impl IntoIterator<Item = OsString>, shutdown: Shutd
         Ok(configuration) => configuration.unwrap_or_default(),
         Err(error) => return fail(&error),
     };
+    let gates = match features::Gates::parse(flags.feature_gates.iter().map(String::as_str)) {
+        Ok(gates) => gates,
+        Err(error) => {
+            eprintln!("kube-scheduler: --feature-gates: {error}");
+            return 1;
+        }
+    };
     let client = match client(&flags, &configuration) {
         Ok(client) => client,
         Err(error) => return fail(&error),
     };
     let election = configuration.leader_election.clone();
-    let options = Options { configuration, ..Options::default() };
+    let options = Options { configuration, gates, ..Options::default() };
     // Made once before anything is waited for, so that a bad configuration ends the command at once.
     let trial = shutdown.child();
     let made = start(options.clone(), client.clone(), Factory::new(client.clone()), &trial).map(drop);

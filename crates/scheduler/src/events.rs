@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use api::k8s::core::v1::{Node, PersistentVolumeClaim};
-use api::k8s::resource::v1::ResourceClaim;
+use api::k8s::resource::v1::{DeviceClass, ResourceClaim};
+use api::k8s::scheduling::v1alpha2::PodGroup;
 use api::k8s::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass};
 
 use crate::pod_info::PodInfo;
@@ -34,6 +35,8 @@ pub mod kind {
     pub const DEVICE: u64 = 1 << 20;
     pub const DEVICE_CLAIM: u64 = 1 << 21;
     pub const NODE_FEATURES: u64 = 1 << 22;
+    pub const DEVICE_CLASS: u64 = 1 << 23;
+    pub const POD_GROUP_ADD: u64 = 1 << 24;
 }
 
 /// What an event is about.
@@ -90,6 +93,15 @@ pub enum Subject {
         /// After.
         new: Arc<ResourceClaim>,
     },
+    /// A class of devices.
+    DeviceClass {
+        /// Before; none when it is new.
+        old: Option<Arc<DeviceClass>>,
+        /// After.
+        new: Arc<DeviceClass>,
+    },
+    /// A new group of pods that are scheduled together.
+    PodGroup(Arc<PodGroup>),
     /// Something that no plugin looks at closer.
     Other,
 }

@@ -20,6 +20,8 @@ pub struct Handle {
     pub recorder: Recorder,
     /// The profile's name.
     pub profile: Arc<str>,
+    /// What is switched on.
+    pub gates: features::Gates,
     pub(crate) pods: Informer<Pod>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) nominator: Arc<Nominator>,

@@ -29,6 +29,11 @@ fn attach_devices(scheduler: &Arc<Scheduler>, factory: &Factory) {
         let (old, new) = match delta {
             Delta::Added(new) => (None, new.clone()),
             Delta::Updated { old, new } => (Some(old.clone()), new.clone()),
+            // One that goes with its devices frees them.
+            Delta::Deleted(old) if is_allocated(old) => {
+                let freed = ResourceClaim { status: None, ..(**old).clone() };
+                (Some(old.clone()), Arc::new(freed))
+            }
             Delta::Deleted(_) => return,
         };
         of_claim.event(ClusterEvent { kinds: kind::DEVICE_CLAIM, subject: Subject::DeviceClaim { old, new } });
@@ -36,8 +41,18 @@ fn attach_devices(scheduler: &Arc<Scheduler>, factory: &Factory) {
         let free = |pod: &PodInfo| of_claim.profile_of(&pod.pod).is_some_and(|a| a.profile.gate(pod).is_none());
         of_claim.queue.ungate(&free);
     });
-    on::<DeviceClass>(scheduler, factory, device_event);
+    on::<DeviceClass>(scheduler, factory, |delta| match delta {
+        Delta::Added(new) => event(kind::DEVICE_CLASS, Subject::DeviceClass { old: None, new: new.clone() }),
+        Delta::Updated { old, new } => {
+            event(kind::DEVICE_CLASS, Subject::DeviceClass { old: Some(old.clone()), new: new.clone() })
+        }
+        Delta::Deleted(_) => None,
+    });
     on::<ResourceSlice>(scheduler, factory, device_event);
+}
+
+fn is_allocated(claim: &ResourceClaim) -> bool {
+    claim.status.as_ref().is_some_and(|s| s.allocation.is_some())
 }
 
 fn device_event<T>(delta: &Delta<T>) -> Option<ClusterEvent> {

@@ -10,6 +10,7 @@ mod cache;
 mod command;
 mod config;
 mod cycle;
+mod device_classes;
 mod events;
 mod extender;
 mod fit_error;

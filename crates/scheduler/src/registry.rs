@@ -51,7 +51,7 @@ pub fn plugins() -> Vec<Row> {
         row("TaintToleration", 3, |_, _| made(TaintToleration)),
         row("NodeAffinity", 2, |args, _| made(NodeAffinity::new(NodeAffinityArgs::parse(args)?.as_ref()))),
         row("NodePorts", 0, |_, _| made(NodePorts)),
-        row("NodeResourcesFit", 1, |args, _| made(Fit::new(FitArgs::parse(args)?))),
+        row("NodeResourcesFit", 1, |args, handle| made(Fit::new(FitArgs::parse(args)?, handle))),
         row("VolumeRestrictions", 0, |_, handle| made(VolumeRestrictions::new(handle))),
         row("NodeVolumeLimits", 0, |_, handle| made(NodeVolumeLimits::new(handle))),
         row("VolumeBinding", 0, |args, handle| {

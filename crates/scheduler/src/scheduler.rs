@@ -36,6 +36,8 @@ const MAX_IN_FLIGHT: usize = 256;
 pub struct Options {
     /// Profiles, extenders and times of waiting; upstream's defaults when default.
     pub configuration: Configuration,
+    /// `--feature-gates`.
+    pub gates: features::Gates,
     /// Set while caches are being filled, for health checks.
     pub syncing: Arc<AtomicBool>,
 }
@@ -78,7 +80,7 @@ pub fn start(
     factory: Factory,
     shutdown: &Shutdown,
 ) -> Result<impl Future<Output = ()> + use<>, InvalidConfiguration> {
-    let Options { mut configuration, syncing } = options;
+    let Options { mut configuration, gates, syncing } = options;
     configuration.ignore_extenders_resources();
     let queue =
         Arc::new(Queue::new(Backoff { initial: configuration.initial_backoff, max: configuration.max_backoff }));
@@ -92,6 +94,7 @@ pub fn start(
             factory: factory.clone(),
             recorder: recorder.clone(),
             profile: profile.scheduler_name.as_str().into(),
+            gates: gates.clone(),
             pods: pods.clone(),
             queue: queue.clone(),
             nominator: nominator.clone(),

@@ -81,6 +81,7 @@ impl Bench {
             profile: "test".into(),
             queue,
             nominator: nominator.clone(),
+            gates: features::Gates::default(),
         };
         let profile = crate::registry::build(config, &handle).unwrap();
         let mut cache = Cache::default();

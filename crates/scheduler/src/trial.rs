@@ -51,6 +51,7 @@ impl Trial {
             profile: "trial".into(),
             queue,
             nominator: nominator.clone(),
+            gates: features::Gates::default(),
         };
         let profile = crate::registry::build(&ProfileConfig::default(), &handle)?;
         let mut cache = Cache::default();

@@ -41,6 +41,12 @@ fn asked(pod: &Pod) -> &[PodResourceClaim] {
     pod.spec.as_ref().and_then(|s| s.resource_claims.as_deref()).unwrap_or_default()
 }
 
+/// The claim that the scheduler made for extended resources of the pod's containers.
+fn extended(pod: &Pod) -> Option<&str> {
+    let made = pod.status.as_ref()?.extended_resource_claim_status.as_ref()?;
+    Some(made.resource_claim_name.as_str()).filter(|name| !name.is_empty())
+}
+
 /// The name of the claim object of a pod's claim.
 #[derive(Debug, PartialEq, Eq)]
 enum Name<'a> {
@@ -155,7 +161,7 @@ fn watch(
     let handed = queue.clone();
     pods.add_handler(move |delta| {
         let pod = delta.object();
-        if asked(pod).is_empty() {
+        if asked(pod).is_empty() && extended(pod).is_none() {
             return;
         }
         if matches!(delta, informer::Delta::Deleted(_)) || is_done(pod) {
@@ -164,7 +170,10 @@ fn watch(
                     handed.add(Key::Claim(format!("{}/{name}", pod.namespace())));
                 }
             }
-        } else {
+            if let Some(name) = extended(pod) {
+                handed.add(Key::Claim(format!("{}/{name}", pod.namespace())));
+            }
+        } else if !asked(pod).is_empty() {
             handed.add(Key::Pod(pod.key()));
         }
     });

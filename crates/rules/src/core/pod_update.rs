@@ -208,6 +208,7 @@ pub fn status(new: &C, old: &C) {
             nominated.forbidden("may not be set on pods that are already bound to a node");
         }
     }
+    extended_claim(&status.get("extendedResourceClaimStatus"), &old.get("spec"));
     for condition in status.get("conditions").items() {
         condition.get("observedGeneration").non_negative();
     }
@@ -215,6 +216,46 @@ pub fn status(new: &C, old: &C) {
     let (now, then) = (status.get("containerStatuses"), before.get("containerStatuses"));
     if policy.str() != "Always" {
         container_transitions(&now, &then, policy.str(), old);
+    }
+}
+
+/// Which requests of a claim are for which container's extended resources.
+fn extended_claim(status: &C, spec: &C) {
+    if !status.exists() {
+        return;
+    }
+    let mappings = status.get("requestMappings");
+    if mappings.is_empty() {
+        mappings.missing("at least one request mapping is required");
+    }
+    let lists = ["initContainers", "containers"].map(|list| spec.get(list));
+    let mut seen = Vec::new();
+    for mapping in mappings.items() {
+        let [container, resource, request] =
+            ["containerName", "resourceName", "requestName"].map(|field| mapping.get(field));
+        let mut all = lists.iter().flat_map(C::items);
+        match all.find(|c| c.get("name").str() == container.str()) {
+            None => {
+                container.invalid("must match the name of an entry in spec.initContainers.name or spec.containers.name")
+            }
+            Some(found) if !found.get("resources.requests").key(resource.str()).exists() => resource.invalid(
+                "must match the extended resource name of an entry in spec.initContainers.resources.requests or \
+                 spec.containers.resources.requests",
+            ),
+            Some(_) => {}
+        }
+        request.check(meta::names::dns1123_label);
+        let key = [container.str(), resource.str(), request.str()];
+        if seen.contains(&key) {
+            container.duplicate();
+            resource.duplicate();
+            request.duplicate();
+        }
+        seen.push(key);
+    }
+    let name = status.get("resourceClaimName");
+    if name.required() {
+        name.check(meta::names::dns1123_subdomain);
     }
 }
 

@@ -4,12 +4,15 @@
 //! What is decided is taken in memory at once (see [`ledger`]) and written in PreBind, together with the pod in
 //! `reservedFor`. The claims of templates are made by a controller; until then the pod stays out of the queue.
 //!
-//! Not here: devices for extended resources in containers (DRAExtendedResource), DeviceTaintRules (off by default).
+//! Extended resources of containers may be devices as well, see [`extended`].
+//!
+//! Not here: DeviceTaintRules, resources of nodes as devices, claims of pod groups (all off by default).
 
 mod bind;
 mod capacity;
 mod claims;
 mod constraint;
+mod extended;
 mod ledger;
 mod pools;
 mod request;
@@ -32,11 +35,13 @@ use rt::HashMap;
 use rt::sync::watch;
 
 use self::claims::{Readiness, allocation, consumers, has_room, is_overdue, is_reserved_for, readiness};
+use self::extended::{OnNode, Special};
 use self::ledger::Ledger;
 use self::pools::Slices;
 use self::search::{Allocator, Failed};
 use self::selector::Selectors;
 use crate::config::args::DynamicResourcesArgs;
+use crate::device_classes::DeviceClasses;
 use crate::events::{ClusterEvent, Subject, kind};
 use crate::framework::{CycleState, CycleView, Plugin, Points, PreFilter, Status, default_normalize};
 use crate::handle::Handle;
@@ -53,6 +58,8 @@ pub(crate) struct DynamicResources {
     recorder: Recorder,
     claims: Informer<ResourceClaim>,
     classes: Informer<DeviceClass>,
+    /// The classes behind extended resources.
+    behind: DeviceClasses,
     slices: Informer<ResourceSlice>,
     ledger: Arc<Ledger>,
     selectors: Arc<Selectors>,
@@ -68,18 +75,38 @@ pub(crate) struct DynamicResources {
 #[derive(Clone)]
 struct Kept {
     claims: Vec<Arc<ResourceClaim>>,
+    /// The claim for extended resources, beside those that the pod names.
+    special: Option<Special>,
     /// Where the allocated ones can be used.
     reach: Vec<Option<Vec<Term>>>,
     /// For those that are not allocated.
     allocator: Option<Arc<Allocator>>,
-    /// Allocations by node, in the order of the claims that need one.
-    found: Arc<Mutex<HashMap<Arc<str>, Vec<AllocationResult>>>>,
+    found: Arc<Mutex<HashMap<Arc<str>, Found>>>,
     /// Allocated claims that keep the pod off some node.
     unavailable: Arc<Mutex<BTreeSet<usize>>>,
     /// What Reserve took, by the place of the claim.
     reserved: Arc<Mutex<HashMap<usize, AllocationResult>>>,
+    /// What Reserve took for extended resources.
+    extended: Arc<Mutex<Option<Extended>>>,
     /// Claims as PreBind wrote them.
     written: Arc<Mutex<Vec<Arc<ResourceClaim>>>>,
+}
+
+/// What was found on a node.
+struct Found {
+    /// In the order of the claims that need one.
+    allocations: Vec<AllocationResult>,
+    /// For the extended resources.
+    extended: Option<(OnNode, AllocationResult)>,
+}
+
+/// What Reserve took for extended resources.
+#[derive(Clone)]
+struct Extended {
+    on_node: OnNode,
+    allocation: AllocationResult,
+    /// The object, once it is made.
+    made: Option<Arc<ResourceClaim>>,
 }
 
 impl Kept {
@@ -125,6 +152,7 @@ impl DynamicResources {
             recorder: handle.recorder.clone(),
             claims,
             classes: handle.factory.informer(),
+            behind: DeviceClasses::new(&handle.factory, &handle.gates),
             slices: handle.factory.informer(),
             ledger,
             selectors: Arc::new(Selectors::new()),
@@ -137,10 +165,12 @@ impl DynamicResources {
     /// What is to be known before nodes are looked at.
     fn prepare(&self, pod: &PodInfo) -> Result<Option<Kept>, Status> {
         let claims = claims::of(&pod.pod, &self.claims).map_err(Status::unresolvable)?;
-        if claims.is_empty() {
+        let special = extended::special(pod, &self.behind, &self.claims);
+        if claims.is_empty() && special.is_none() {
             return Ok(None);
         }
-        let (mut reach, mut open) = (Vec::new(), false);
+        let mut open = special.as_ref().is_some_and(|special| !special.stale);
+        let mut reach = Vec::new();
         for claim in &claims {
             let Some(held) = allocation(claim) else {
                 self.check_open(claim)?;
@@ -165,11 +195,13 @@ impl DynamicResources {
         });
         Ok(Some(Kept {
             claims,
+            special,
             reach,
             allocator,
             found: Arc::default(),
             unavailable: Arc::default(),
             reserved: Arc::default(),
+            extended: Arc::default(),
             written: Arc::default(),
         }))
     }
@@ -241,6 +273,7 @@ impl Plugin for DynamicResources {
         kind::POD_CLAIMS
             | kind::DEVICE_CLAIM
             | kind::DEVICE
+            | kind::DEVICE_CLASS
             | kind::NODE_ADD
             | kind::NODE_LABEL
             | kind::NODE_ALLOCATABLE
@@ -262,7 +295,7 @@ impl Plugin for DynamicResources {
     }
 
     fn pre_filter(&self, state: &mut CycleState, pod: &PodInfo, view: CycleView<'_>) -> PreFilter {
-        if !has_claims(pod) {
+        if !has_claims(pod) && pod.requests.scalars.is_empty() {
             return PreFilter::Skip;
         }
         match self.prepare(pod) {
@@ -275,8 +308,13 @@ impl Plugin for DynamicResources {
         }
     }
 
-    fn filter(&self, state: &CycleState, _: &PodInfo, node: &NodeInfo, view: CycleView<'_>) -> Option<Status> {
+    fn filter(&self, state: &CycleState, pod: &PodInfo, node: &NodeInfo, view: CycleView<'_>) -> Option<Status> {
         let kept = state.get::<Kept>(view.plugin)?;
+        let special = kept.special.as_ref().map(|special| extended::on_node(special, pod, node, &self.behind));
+        let on_node = match special.transpose() {
+            Ok(on_node) => on_node.flatten(),
+            Err(status) => return Some(status),
+        };
         let mut unavailable = Vec::new();
         for (at, claim) in kept.claims.iter().enumerate().filter(|(_, claim)| allocation(claim).is_some()) {
             if !self.is_usable(claim, kept.reach[at].as_ref(), node) {
@@ -287,11 +325,13 @@ impl Plugin for DynamicResources {
             kept.unavailable.lock().extend(unavailable);
             return Some(Status::unresolvable("resourceclaim not available on the node"));
         }
-        let open: Vec<Arc<ResourceClaim>> = kept.open().map(|(_, claim)| claim.clone()).collect();
+        let mut open: Vec<Arc<ResourceClaim>> = kept.open().map(|(_, claim)| claim.clone()).collect();
+        open.extend(on_node.iter().map(|on_node| on_node.claim.clone()));
         let allocator = kept.allocator.as_ref().filter(|_| !open.is_empty())?;
         match allocator.allocate(&node.node, &open) {
-            Ok(found) => {
-                kept.found.lock().insert(node.name.clone(), found);
+            Ok(mut allocations) => {
+                let extended = on_node.and_then(|on_node| Some((on_node, allocations.pop()?)));
+                kept.found.lock().insert(node.name.clone(), Found { allocations, extended });
                 None
             }
             Err(Failed::Unfit(why)) => Some(Status::unresolvable(why)),
@@ -309,11 +349,15 @@ impl Plugin for DynamicResources {
             _ => false,
         };
         let idle = kept.unavailable.lock().iter().map(|at| &kept.claims[*at]).find(unused).cloned();
-        let Some(claim) = idle else {
-            return PostFilter::keep(Status::unschedulable("still not schedulable"));
+        let (done, word) = match (idle, &kept.special) {
+            (Some(claim), _) => (bind::deallocate(&self.client, &claim).await, "deallocation"),
+            (None, Some(special)) if special.stale => {
+                (bind::delete(&self.client, (*special.claim).clone()).await, "deletion")
+            }
+            _ => return PostFilter::keep(Status::unschedulable("still not schedulable")),
         };
-        match bind::deallocate(&self.client, &claim).await {
-            Ok(()) => PostFilter::keep(Status::unschedulable("deallocation of ResourceClaim completed")),
+        match done {
+            Ok(()) => PostFilter::keep(Status::unschedulable(format!("{word} of ResourceClaim completed"))),
             Err(error) => PostFilter::keep(Status::error(error)),
         }
     }
@@ -325,7 +369,7 @@ impl Plugin for DynamicResources {
     fn score(&self, state: &CycleState, _: &PodInfo, node: &NodeInfo, view: CycleView<'_>) -> i64 {
         let Some(kept) = state.get::<Kept>(view.plugin) else { return 0 };
         let found = kept.found.lock();
-        let mut fresh = found.get(&node.name).into_iter().flatten();
+        let mut fresh = found.get(&node.name).into_iter().flat_map(|found| &found.allocations);
         let each =
             kept.claims.iter().filter_map(|claim| Some(preference(claim, allocation(claim).or_else(|| fresh.next())?)));
         each.sum()
@@ -338,13 +382,18 @@ impl Plugin for DynamicResources {
     fn reserve(&self, state: &mut CycleState, _: &PodInfo, node: &NodeInfo, view: CycleView<'_>) -> Option<Status> {
         let kept = state.get::<Kept>(view.plugin)?;
         let open: Vec<_> = kept.open().map(|(at, claim)| (at, claim.uid().to_owned())).collect();
-        if open.is_empty() {
+        let found = kept.found.lock().remove(&node.name);
+        if open.is_empty() && found.is_none() {
             return None;
         }
-        let Some(found) = kept.found.lock().remove(&node.name).filter(|found| found.len() == open.len()) else {
+        let Some(found) = found.filter(|found| found.allocations.len() == open.len()) else {
             return Some(Status::error("claim allocation not found for node"));
         };
-        for ((at, uid), allocation) in open.into_iter().zip(found) {
+        if let Some((on_node, allocation)) = found.extended {
+            self.ledger.take(on_node.claim.uid(), &allocation);
+            *kept.extended.lock() = Some(Extended { on_node, allocation, made: None });
+        }
+        for ((at, uid), allocation) in open.into_iter().zip(found.allocations) {
             self.ledger.take(&uid, &allocation);
             kept.reserved.lock().insert(at, allocation);
         }
@@ -356,6 +405,13 @@ impl Plugin for DynamicResources {
         for at in std::mem::take(&mut *kept.reserved.lock()).into_keys() {
             self.ledger.give_back(kept.claims[at].uid());
         }
+        if let Some(extended) = kept.extended.lock().take() {
+            self.ledger.give_back(extended.on_node.claim.uid());
+            if let Some(made) = extended.made {
+                self.ledger.give_back(made.uid());
+                rt::spawn("delete a resource claim", bind::clean_up(self.client.clone(), made));
+            }
+        }
         let written = std::mem::take(&mut *kept.written.lock());
         for claim in kept.claims.iter().filter(|c| is_reserved_for(c, &pod.uid)).cloned().chain(written) {
             rt::spawn("give a resource claim up", bind::give_up(self.client.clone(), claim, pod.uid.clone()));
@@ -363,7 +419,7 @@ impl Plugin for DynamicResources {
     }
 
     fn waits_before_binding(&self, state: &CycleState, plugin: usize) -> bool {
-        state.get::<Kept>(plugin).is_some()
+        state.get::<Kept>(plugin).is_some_and(|kept| !kept.claims.is_empty() || kept.extended.lock().is_some())
     }
 
     async fn pre_bind(&self, state: &CycleState, pod: &PodInfo, node: &str, plugin: usize) -> Option<Status> {

@@ -8,8 +8,10 @@ use component_helpers::requests::parse;
 pub(crate) use self::scoring::{BalancedAllocation, Strategy};
 use self::scoring::{Scored, Sums, pod_amounts};
 use crate::config::args::FitArgs;
+use crate::device_classes::{DeviceClasses, asks_for_class, given_name};
 use crate::events::{ClusterEvent, Subject, kind};
 use crate::framework::{Code, CycleState, CycleView, Plugin, Points, Status};
+use crate::handle::Handle;
 use crate::node_info::NodeInfo;
 use crate::pod_info::PodInfo;
 use crate::resources::{Amounts, is_extended};
@@ -20,6 +22,8 @@ pub(crate) struct Fit {
     ignored_groups: Vec<String>,
     resources: Vec<Scored>,
     strategy: Strategy,
+    /// The classes of devices behind extended resources.
+    behind: DeviceClasses,
 }
 
 /// What is short on the node, in upstream's words, and whether evicting all pods would not help.
@@ -59,17 +63,24 @@ fn allocatable(node: &Node) -> Amounts {
 }
 
 impl Fit {
-    pub(crate) fn new(args: FitArgs) -> Self {
+    pub(crate) fn new(args: FitArgs, handle: &Handle) -> Self {
         let strategy = Strategy::of(&args.scoring_strategy);
         Self {
             ignored: args.ignored_resources,
             ignored_groups: args.ignored_resource_groups,
             resources: Scored::all(&args.scoring_strategy.resources),
             strategy,
+            behind: DeviceClasses::new(&handle.factory, &handle.gates),
         }
     }
 
-    fn ignores(&self, name: &str) -> bool {
+    /// Whether a resource is not to be looked at on a node with this room: by the configuration, or as devices stand for
+    /// it, which DynamicResources looks at.
+    fn ignores(&self, name: &str, room: &Amounts) -> bool {
+        self.behind.stands_for(name, room) || self.is_ignored(name)
+    }
+
+    fn is_ignored(&self, name: &str) -> bool {
         is_extended(name)
             && (self.ignored.iter().any(|i| i == name)
                 || self.ignored_groups.iter().any(|group| name.split('/').next() == Some(group)))
@@ -77,11 +88,15 @@ impl Fit {
 
     fn hint_for_node(&self, pod: &PodInfo, old: Option<&Node>, new: &Node) -> bool {
         let room = allocatable(new);
-        let (short, _) = shortages(&pod.requests, &room, &Amounts::default(), 0, |name| self.ignores(name));
+        let (short, _) = shortages(&pod.requests, &room, &Amounts::default(), 0, |name| self.ignores(name, &room));
         short.is_empty()
             && old.is_none_or(|old| {
                 let before = allocatable(old);
-                room.pods > before.pods || room.more_than(&before, &pod.requests)
+                let by_devices =
+                    |(name, amount): &(std::sync::Arc<str>, i64)| *amount != 0 && self.behind.stands_for(name, &room);
+                room.pods > before.pods
+                    || room.more_than(&before, &pod.requests)
+                    || pod.requests.scalars.iter().any(by_devices)
             })
     }
 }
@@ -96,12 +111,16 @@ impl Plugin for Fit {
     }
 
     fn wakes_on(&self) -> u64 {
-        kind::POD_DELETE | kind::POD_SCALE_DOWN | kind::NODE_ADD | kind::NODE_ALLOCATABLE
+        kind::POD_DELETE | kind::POD_SCALE_DOWN | kind::NODE_ADD | kind::NODE_ALLOCATABLE | kind::DEVICE_CLASS
     }
 
     fn hint(&self, pod: &PodInfo, event: &ClusterEvent) -> bool {
         match &event.subject {
             Subject::Node { old, new: Some(new) } => self.hint_for_node(pod, old.as_deref(), new),
+            Subject::DeviceClass { old: None, new } => asks_for_class(&pod.requests, new, true),
+            Subject::DeviceClass { old: Some(old), new } => {
+                given_name(old) != given_name(new) && asks_for_class(&pod.requests, new, false)
+            }
             Subject::Pod { old: Some(old), new: Some(new) } => {
                 new.uid == pod.uid
                     || (!new.node_name().is_empty() && old.requests.more_than(&new.requests, &pod.requests))
@@ -111,7 +130,7 @@ impl Plugin for Fit {
     }
 
     fn filter(&self, _: &CycleState, pod: &PodInfo, node: &NodeInfo, _: CycleView<'_>) -> Option<Status> {
-        let ignores = |name: &str| self.ignores(name);
+        let ignores = |name: &str| self.ignores(name, &node.allocatable);
         let (reasons, hopeless) =
             shortages(&pod.requests, &node.allocatable, &node.requested, node.pods.len(), ignores);
         if reasons.is_empty() {

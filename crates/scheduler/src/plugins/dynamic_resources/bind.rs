@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use api::Kind;
+use api::k8s::core::v1::Pod;
 use api::k8s::resource::v1::{AllocationResult, ResourceClaim, ResourceClaimConsumerReference};
 use api::metav1::Time;
-use client::{Client, PatchKind};
+use client::{Client, DeleteOptions, PatchKind};
 use informer::EventType;
 use serde_json::json;
 
 use super::claims::{Readiness, has_conditions, is_overdue, is_reserved_for, readiness};
-use super::{DynamicResources, Kept};
+use super::{DynamicResources, Extended, Kept};
 use crate::pod_info::PodInfo;
 
 const FINALIZER: &str = "resource.kubernetes.io/delete-protection";
@@ -35,6 +36,10 @@ impl DynamicResources {
             kept.written.lock().push(claim.clone());
             written.push(claim);
         }
+        let extended = kept.extended.lock().clone();
+        if let Some(extended) = extended {
+            written.push(self.bind_extended(kept, &extended, pod).await?);
+        }
         if !written.iter().any(|claim| has_conditions(claim)) {
             return Ok(());
         }
@@ -55,6 +60,39 @@ impl DynamicResources {
             Ok(done) => done,
             Err(_) => Err("device binding timeout: context deadline exceeded".to_owned()),
         }
+    }
+
+    /// Makes the claim for extended resources, and tells the pod which requests are for which container.
+    async fn bind_extended(
+        &self,
+        kept: &Kept,
+        extended: &Extended,
+        pod: &PodInfo,
+    ) -> Result<Arc<ResourceClaim>, String> {
+        let mut claim = (*extended.on_node.claim).clone();
+        claim.metadata.name = None;
+        claim.metadata.uid = None;
+        let made = self.client.create(&claim).await;
+        let made = made.map_err(|e| format!("create claim for extended resources {}: {}", pod.key, e.chain()))?;
+        self.ledger.rename(extended.on_node.claim.uid(), made.uid());
+        // From now on there is something to be deleted when the pod is not bound.
+        if let Some(extended) = kept.extended.lock().as_mut() {
+            extended.made = Some(Arc::new(made.clone()));
+        }
+        let written = Arc::new(self.write(&made, Some(&extended.allocation), pod).await?);
+        if let Some(extended) = kept.extended.lock().as_mut() {
+            extended.made = Some(written.clone());
+        }
+        let patch = json!({
+            "metadata": {"uid": pod.uid},
+            "status": {"extendedResourceClaimStatus": {
+                "requestMappings": extended.on_node.mappings, "resourceClaimName": written.name(),
+            }},
+        });
+        let (namespace, name) = (pod.pod.namespace(), pod.pod.name());
+        let told = self.client.patch_status::<Pod>(namespace, name, &PatchKind::Strategic, &patch).await;
+        told.map_err(|e| format!("update pod {} ExtendedResourceClaimStatus: {}", pod.key, e.chain()))?;
+        Ok(written)
     }
 
     fn are_ready(&self, written: &[Arc<ResourceClaim>]) -> Result<bool, String> {
@@ -159,6 +197,45 @@ pub(super) async fn give_up(client: Client, claim: Arc<ResourceClaim>, uid: Stri
         && !error.is_not_found()
     {
         tracing::warn!(claim = claim.key(), error = error.chain(), "cannot take a pod off a resource claim");
+    }
+}
+
+/// Deletes a claim, its protection first.
+///
+/// # Errors
+/// A write failed.
+pub(super) async fn delete(client: &Client, mut claim: ResourceClaim) -> Result<(), String> {
+    let gone = |error: &client::Error| error.is_not_found();
+    let (namespace, name) = (claim.namespace().to_owned(), claim.name().to_owned());
+    for _ in 0..ATTEMPTS {
+        claim.metadata.finalizers.get_or_insert_default().retain(|f| f != FINALIZER);
+        match client.update(&claim).await {
+            Ok(_) => {
+                let deleted = client.delete::<ResourceClaim>(&namespace, &name, &DeleteOptions::of(claim.uid())).await;
+                return match deleted {
+                    Err(error) if !gone(&error) => Err(error.chain()),
+                    _ => Ok(()),
+                };
+            }
+            Err(error) if gone(&error) => return Ok(()),
+            Err(error) if !error.is_conflict() => {
+                return Err(format!("update resourceclaim {namespace}/{name}: {}", error.chain()));
+            }
+            Err(_) => match client.get::<ResourceClaim>(&namespace, &name).await {
+                Ok(newest) if newest.uid() == claim.uid() => claim = newest,
+                Ok(_) => return Ok(()),
+                Err(error) if gone(&error) => return Ok(()),
+                Err(error) => return Err(format!("get resourceclaim {namespace}/{name}: {}", error.chain())),
+            },
+        }
+    }
+    Err(format!("claim {namespace}/{name} changes too often to be deleted"))
+}
+
+/// Deletes a claim that was made for a pod which is not bound.
+pub(super) async fn clean_up(client: Client, claim: Arc<ResourceClaim>) {
+    if let Err(error) = delete(&client, (*claim).clone()).await {
+        tracing::warn!(claim = claim.key(), error, "cannot delete a resource claim");
     }
 }
 

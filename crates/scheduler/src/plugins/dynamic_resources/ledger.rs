@@ -131,6 +131,14 @@ impl Ledger {
         }
     }
 
+    /// What was taken for a claim in memory is its object's from now on.
+    pub(super) fn rename(&self, uid: &str, object: &str) {
+        let mut inner = self.0.lock();
+        if let Some(allocation) = inner.pending.remove(uid) {
+            inner.pending.insert(object.to_owned(), allocation);
+        }
+    }
+
     /// Whether a claim's allocation is decided and not seen yet.
     pub(super) fn is_pending(&self, uid: &str) -> bool {
         self.0.lock().pending.contains_key(uid)

@@ -123,7 +123,7 @@ impl Selectors {
                 ("capacity", amounts),
             ],
         );
-        Self { env: Env::new().with("device", device), programs: Mutex::default() }
+        Self { env: Env::new().with("device", device).with_bindings(), programs: Mutex::default() }
     }
 
     fn compiled(&self, expression: &str) -> Compiled {
@@ -186,6 +186,9 @@ mod tests {
             ("device.capacity['gpu.example'].memory.compareTo(quantity('10Gi')) >= 0", Some(true)),
             ("has(device.attributes['unknown.example'].x)", Some(false)),
             ("'unknown.example' in device.attributes", Some(false)),
+            ("cel.bind(dra, device.attributes['gpu.example'], dra.model == 'A100' && has(dra.v))", Some(true)),
+            ("cel.bind(n, 2, cel.bind(m, n + 1, [n, m].exists(n, n == m))) && size('cel') == 3", Some(true)),
+            ("cel.bind(device.x, 1, true)", None),
             ("device.attributes['unknown.example'].x", None),
             ("device.nonsense", None),
         ] {
