@@ -304,7 +304,8 @@ pub async fn start(flags: &Flags, mut extras: Extras, shutdown: Shutdown) -> Res
     let encryption = crate::sealing::load(flags, &shutdown).await?;
     let sealer = encryption.clone().map(|e| e as Arc<dyn registry::Sealer>);
     let registry = Registry::with_sealer(store, shutdown.clone(), sealer);
-    let rows = kinds::Config::new(ranges);
+    let mut rows = kinds::Config::new(ranges);
+    rows.pod_groups = gates.enabled("GenericWorkload");
     let wanted = RuntimeConfig::parse(&flags.runtime_config).map_err(RunError::Flags)?;
     for row in wanted.apply(kinds::kinds(&rows)).map_err(RunError::Flags)? {
         registry.add(row);

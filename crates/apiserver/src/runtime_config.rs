@@ -80,7 +80,7 @@ impl RuntimeConfig {
         let mut served = Vec::new();
         for mut row in rows {
             let (group, plural) = (row.group.clone(), row.plural.clone());
-            row.versions.retain(|version| self.served(&group, version, &plural, true));
+            row.versions.retain(|version| self.served(&group, version, &plural, stage(version) != "alpha"));
             for (_, version, _) in
                 SILENT.iter().filter(|(g, _, plurals)| *g == group && plurals.contains(&plural.as_str()))
             {

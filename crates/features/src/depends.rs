@@ -62,6 +62,10 @@ pub(crate) const ABSENT: &[(&str, &str)] = &[
     ("ClientsAllowCBOR", "CBOR as a media type"),
     ("ClientsPreferCBOR", "CBOR as a media type"),
     ("CoordinatedLeaderElection", "leases given by the API server"),
+    ("DRAWorkloadResourceClaims", "claims of pod groups"),
     ("StorageVersionAPI", "the StorageVersion kind"),
+    ("TopologyAwareWorkloadScheduling", "placing pod groups by topology"),
     ("UnknownVersionInteroperabilityProxy", "passing requests on between API servers"),
+    ("WorkloadAwarePreemption", "preemption for pod groups"),
+    ("WorkloadWithJob", "workloads made by the job controller"),
 ];

@@ -159,7 +159,7 @@ mod tests {
         assert!(matches!(Gates::parse(["Nope=true"]), Err(GateError::Unknown(_))));
         assert!(matches!(Gates::parse(["Nope"]), Err(GateError::NoValue(_))));
         assert!(matches!(Gates::parse(["CBORServingAndStorage=true"]), Err(GateError::Absent { .. })));
-        let alone = Gates::parse(["WorkloadAwarePreemption=true", "GangScheduling=false"]);
+        let alone = Gates::parse(["GangScheduling=true", "GenericWorkload=false"]);
         assert!(matches!(alone, Err(GateError::Depends { .. })), "{alone:?}");
         assert!(Gates::default().check().is_ok(), "the defaults fit each other");
         assert!(Gates::parse(["AllAlpha=true", "AllBeta=true"]).is_ok());

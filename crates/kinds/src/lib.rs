@@ -36,17 +36,21 @@ pub use crate::core::service_allocator::{Cidr, ServiceHooks, ServiceRanges};
 pub struct Config {
     /// Allocates cluster IPs and node ports.
     pub service_hooks: Arc<ServiceHooks>,
+    /// Whether there are Workloads and PodGroups (the gate GenericWorkload).
+    pub pod_groups: bool,
 }
 
 impl Config {
     /// A configuration with the given service ranges.
     pub fn new(ranges: ServiceRanges) -> Self {
-        Self { service_hooks: Arc::new(ServiceHooks::new(ranges)) }
+        Self { service_hooks: Arc::new(ServiceHooks::new(ranges)), pod_groups: false }
     }
 }
 
 /// The rows of all built-in kinds, group by group.
 pub fn kinds(config: &Config) -> Vec<KindRow> {
+    // Rules of pods must know, and know no server.
+    rules::gates::GENERIC_WORKLOAD.set(config.pod_groups);
     let mut rows = core::rows(config);
     rows.extend(admissionregistration::rows());
     rows.extend(apiextensions::rows());
@@ -64,7 +68,7 @@ pub fn kinds(config: &Config) -> Vec<KindRow> {
     rows.extend(policy::rows());
     rows.extend(rbac::rows());
     rows.extend(resource::rows());
-    rows.extend(scheduling::rows());
+    rows.extend(scheduling::rows(config));
     rows.extend(storage::rows());
     rows
 }

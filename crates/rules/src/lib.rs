@@ -17,6 +17,7 @@ mod cursor;
 pub mod discovery;
 pub mod events;
 pub mod flowcontrol;
+pub mod gates;
 pub mod meta_v1;
 pub mod networking;
 pub mod node;

@@ -73,7 +73,9 @@ pub fn spec(spec: &mut Tree) {
 
 /// Fields whose feature is off by default are taken and dropped, as upstream does.
 fn drop_disabled(spec: &mut Tree) {
-    spec.remove("schedulingGroup");
+    if !crate::gates::GENERIC_WORKLOAD.is_on() {
+        spec.remove("schedulingGroup");
+    }
     for list in ["initContainers", "containers", "ephemeralContainers"] {
         for container in spec.each(list) {
             if let Some(lifecycle) = container.child("lifecycle") {

@@ -41,6 +41,15 @@ pub struct Spec<'a, 'p, 'v> {
     restart_policy: &'v str,
 }
 
+/// The group that the pod is scheduled with: a union with one member so far.
+fn scheduling_group(name: &C) {
+    if !name.exists() {
+        name.invalid("must specify one of: `podGroupName`");
+    } else {
+        name.check(names::dns1123_subdomain);
+    }
+}
+
 /// Validates a pod spec; `pod_name` is the pod's name where known.
 pub fn validate(spec: &C, holder: Holder, pod_name: &str) {
     let grace = spec.get("terminationGracePeriodSeconds");
@@ -55,6 +64,10 @@ pub fn validate(spec: &C, holder: Holder, pod_name: &str) {
         host_users: spec.get("hostUsers").bool() != Some(false),
         restart_policy: spec.get("restartPolicy").str(),
     };
+    let group = spec.get("schedulingGroup");
+    if group.exists() {
+        scheduling_group(&group.get("podGroupName"));
+    }
     container::validate(&around, holder);
     resources::pod_level(&spec.get("resources"), spec, &around.claims);
     host_network_ports(spec, holder);
