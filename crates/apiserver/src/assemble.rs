@@ -437,12 +437,12 @@ fn post_start(config: &mut Config, edit: &Arc<dyn Edit>, authorizers: &Arc<Autho
         }),
     });
     if authorizers.rbac().is_some() {
-        let edit = edit.clone();
+        let (edit, pod_groups) = (edit.clone(), config.gates.enabled("GenericWorkload"));
         config.post_start.push(PostStart {
             name: "rbac/bootstrap-roles",
             run: Box::new(move || {
                 let edit = edit.clone();
-                async move { authz::bootstrap::reconcile(&*edit).await }.boxed()
+                async move { authz::bootstrap::reconcile(&*edit, pod_groups).await }.boxed()
             }),
         });
     }

@@ -11,6 +11,7 @@ pub(crate) mod namespace;
 pub(crate) mod node_ipam;
 pub(crate) mod node_lifecycle;
 pub(crate) mod pod_gc;
+pub(crate) mod pod_group_protection;
 pub(crate) mod policy_status;
 pub(crate) mod resource_claim;
 pub(crate) mod resource_quota;

@@ -352,6 +352,7 @@ impl Flags {
                 initial_readiness: self.horizontal_pod_autoscaler_initial_readiness_delay,
                 scale_to_zero: gates.enabled("HPAScaleToZero"),
             },
+            pod_groups: gates.enabled("GenericWorkload"),
             legacy_token_cleanup: self.legacy_service_account_token_clean_up_period,
             local_path: None,
             health: crate::frame::Health::default(),

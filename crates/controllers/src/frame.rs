@@ -48,6 +48,8 @@ pub struct Options {
     pub autoscaler: AutoscalerOptions,
     /// How long a legacy token must be unused before it is marked, and marked before it goes.
     pub legacy_token_cleanup: Duration,
+    /// Whether there are groups of pods (the gate GenericWorkload).
+    pub pod_groups: bool,
     /// Where the built-in provisioner makes volumes; none without it.
     pub local_path: Option<LocalPath>,
     /// Told which controllers run.
@@ -147,6 +149,7 @@ impl Default for Options {
             eviction: EvictionRates::default(),
             autoscaler: AutoscalerOptions::default(),
             legacy_token_cleanup: Duration::from_secs(365 * 24 * 3600),
+            pod_groups: false,
             local_path: None,
             health: Health::default(),
         }

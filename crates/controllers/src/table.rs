@@ -106,6 +106,7 @@ entries! {
     "persistentvolumeclaim-protection-controller", "pvc-protection-controller", "pvc-protection-controller", true, storage::protection::run_claims;
     "persistentvolume-protection-controller", "pv-protection-controller", "pv-protection-controller", true, storage::protection::run_volumes;
     "volumeattributesclass-protection-controller", "volumeattributesclass-protection-controller", "vac-protection-controller", true, storage::protection::run_classes;
+    "podgroup-protection-controller", "podgroup-protection-controller", "podgroup-protection-controller", true, cluster::pod_group_protection::run;
     "ephemeral-volume-controller", "ephemeral-volume-controller", "ephemeral_volume", true, storage::ephemeral::run;
     "persistentvolume-binder-controller", "persistent-volume-binder", "persistentvolume-controller", true, storage::binder::run;
     "certificatesigningrequest-approving-controller", "certificate-controller", "csrapproving", true, cluster::certificates::run_approver;

@@ -56,7 +56,7 @@ pub(crate) async fn run(arguments: Vec<OsString>, shutdown: Shutdown) -> anyhow:
             "controllers",
             shutdown.run(run_controllers(spec.clone(), server.clone(), pki.clone(), factory.clone(), shutdown.clone())),
         ),
-        rt::spawn("scheduler", shutdown.run(run_scheduler(server.clone(), factory, shutdown.clone()))),
+        rt::spawn("scheduler", shutdown.run(run_scheduler(spec.clone(), server.clone(), factory, shutdown.clone()))),
         rt::spawn("host routes", shutdown.run(host_routes(spec.clone(), server.clone(), shutdown.clone()))),
     ];
     shutdown.cancelled().await;
@@ -77,6 +77,8 @@ async fn serve(spec: &ControlPlaneSpec, store: Arc<Embedded>, shutdown: &Shutdow
         .context("make the key that secrets are sealed with")?;
     let arguments = [
         "kube-apiserver".to_owned(),
+        format!("--feature-gates={}", spec.feature_gates.join(",")),
+        format!("--runtime-config={}", spec.runtime_config.join(",")),
         format!("--encryption-provider-config={}", encryption.display()),
         format!("--advertise-address={}", address.ip()),
         format!("--secure-port={}", address.port()),
@@ -115,6 +117,11 @@ async fn serve(spec: &ControlPlaneSpec, store: Arc<Embedded>, shutdown: &Shutdow
     apiserver::assemble::start(&flags, extras, shutdown.clone()).await.context("start the API server")
 }
 
+/// The gates of controllers and scheduler; the API server, which starts first, refuses what cannot be read.
+fn gates(spec: &ControlPlaneSpec) -> features::Gates {
+    features::Gates::parse(spec.feature_gates.iter().map(String::as_str)).unwrap_or_default()
+}
+
 async fn run_controllers(spec: ControlPlaneSpec, server: Handle, pki: Pki, factory: Factory, shutdown: Shutdown) {
     let layout = Layout::new(&spec.name, spec.data.clone());
     let extras = [
@@ -134,6 +141,7 @@ async fn run_controllers(spec: ControlPlaneSpec, server: Handle, pki: Pki, facto
         service_account_key_pem: Some(pki.service_account.to_pem()),
         signer_pem: Some((pki.ca.cert_pem(), pki.ca.key_pem())),
         cluster_cidrs: vec![spec.addresses.pods.to_string()],
+        pod_groups: gates(&spec).enabled("GenericWorkload"),
         ..controllers::Options::default()
     };
     let client_for = |account: &str| -> Client {
@@ -144,10 +152,11 @@ async fn run_controllers(spec: ControlPlaneSpec, server: Handle, pki: Pki, facto
 }
 
 /// The scheduler calls by its own name, and reads from the same caches as the controllers.
-async fn run_scheduler(server: Handle, controllers: Factory, shutdown: Shutdown) {
+async fn run_scheduler(spec: ControlPlaneSpec, server: Handle, controllers: Factory, shutdown: Shutdown) {
     let client = in_process::client(&server, UserInfo::new(users::SCHEDULER, &[]), "kube-scheduler");
     let factory = controllers.sharing(client.clone());
-    scheduler::run(scheduler::Options::default(), client, factory, shutdown).await;
+    let options = scheduler::Options { gates: gates(&spec), ..scheduler::Options::default() };
+    scheduler::run(options, client, factory, shutdown).await;
 }
 
 /// Routes on the host, so that pods and Services answer there.

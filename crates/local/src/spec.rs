@@ -71,6 +71,12 @@ pub struct ControlPlaneSpec {
     pub data: PathBuf,
     /// Addresses.
     pub addresses: Addresses,
+    /// `--feature-gates` of API server, controllers and scheduler.
+    #[serde(default)]
+    pub feature_gates: Vec<String>,
+    /// `--runtime-config` of the API server.
+    #[serde(default)]
+    pub runtime_config: Vec<String>,
 }
 
 /// What a node's processes are told.

@@ -37,6 +37,8 @@ pub mod kind {
     pub const NODE_FEATURES: u64 = 1 << 22;
     pub const DEVICE_CLASS: u64 = 1 << 23;
     pub const POD_GROUP_ADD: u64 = 1 << 24;
+    /// A pod of a group that is to be scheduled.
+    pub const POD_NEW: u64 = 1 << 25;
 }
 
 /// What an event is about.
@@ -118,6 +120,10 @@ pub struct ClusterEvent {
 impl ClusterEvent {
     pub(crate) fn pod_added(pod: Arc<PodInfo>) -> Self {
         Self { kinds: kind::POD_ADD, subject: Subject::Pod { old: None, new: Some(pod) } }
+    }
+
+    pub(crate) fn pod_new(pod: Arc<PodInfo>) -> Self {
+        Self { kinds: kind::POD_NEW, subject: Subject::Pod { old: None, new: Some(pod) } }
     }
 
     pub(crate) fn pod_deleted(pod: Arc<PodInfo>) -> Self {

@@ -115,6 +115,8 @@ pub(crate) enum Failure {
     NoNodes,
     /// None takes the pod.
     Fit(Box<FitError>),
+    /// A node was found, but not for enough others of the pod's group.
+    Group(String),
     /// A plugin or an extender failed; says nothing about the pod.
     Error(String),
 }
@@ -124,7 +126,7 @@ impl Failure {
         match self {
             Self::NoNodes => "no nodes available to schedule pods".to_owned(),
             Self::Fit(error) => error.message(),
-            Self::Error(message) => message.clone(),
+            Self::Group(message) | Self::Error(message) => message.clone(),
         }
     }
 
@@ -141,7 +143,7 @@ impl Failure {
         match self {
             Self::NoNodes => !0,
             Self::Fit(error) => error.rejected_by,
-            Self::Error(_) => 0,
+            Self::Group(_) | Self::Error(_) => 0,
         }
     }
 }

@@ -6,8 +6,10 @@ use api::k8s::core::v1::Pod;
 use client::Client;
 use informer::{Factory, Informer, Recorder};
 
+use crate::groups::Groups;
 use crate::nominator::Nominator;
 use crate::queue::Queue;
+use crate::waiting::Waiting;
 
 /// Given to every plugin when it is made. Informers come from the factory; asking for one makes it run.
 #[derive(Clone)]
@@ -23,6 +25,8 @@ pub struct Handle {
     /// What is switched on.
     pub gates: features::Gates,
     pub(crate) pods: Informer<Pod>,
+    pub(crate) groups: Arc<Groups>,
+    pub(crate) waiting: Arc<Waiting>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) nominator: Arc<Nominator>,
 }

@@ -21,6 +21,22 @@ pub(crate) fn attach(scheduler: &Arc<Scheduler>, factory: &Factory, pods: &Infor
     pods.add_handler(move |delta| pod_changed(&of_pod, delta));
     attach_storage(scheduler, factory);
     attach_devices(scheduler, factory);
+    if let Some(groups) = &scheduler.pod_groups {
+        let of_group = scheduler.clone();
+        groups.add_handler(move |delta| {
+            if let Delta::Added(group) = delta {
+                let subject = Subject::PodGroup(group.clone());
+                of_group.event(ClusterEvent { kinds: kind::POD_GROUP_ADD, subject });
+                ungate(&of_group);
+            }
+        });
+    }
+}
+
+/// Lets pods into the queue that no plugin keeps out any more.
+fn ungate(scheduler: &Scheduler) {
+    let free = |pod: &PodInfo| scheduler.profile_of(&pod.pod).is_some_and(|a| a.profile.gate(pod).is_none());
+    scheduler.queue.ungate(&free);
 }
 
 fn attach_devices(scheduler: &Arc<Scheduler>, factory: &Factory) {
@@ -38,8 +54,7 @@ fn attach_devices(scheduler: &Arc<Scheduler>, factory: &Factory) {
         };
         of_claim.event(ClusterEvent { kinds: kind::DEVICE_CLAIM, subject: Subject::DeviceClaim { old, new } });
         // Pods whose claims were not there are kept out of the queue.
-        let free = |pod: &PodInfo| of_claim.profile_of(&pod.pod).is_some_and(|a| a.profile.gate(pod).is_none());
-        of_claim.queue.ungate(&free);
+        ungate(&of_claim);
     });
     on::<DeviceClass>(scheduler, factory, |delta| match delta {
         Delta::Added(new) => event(kind::DEVICE_CLASS, Subject::DeviceClass { old: None, new: new.clone() }),
@@ -178,6 +193,7 @@ fn pod_changed(scheduler: &Scheduler, delta: &Delta<Pod>) {
 }
 
 fn forget(scheduler: &Scheduler, pod: &Arc<Pod>) {
+    scheduler.groups.gone(pod);
     scheduler.queue.remove(pod.uid());
     scheduler.nominator.remove(pod.uid());
     scheduler.waiting.end(pod.uid(), Err("the pod is deleted".to_owned()));
@@ -225,6 +241,7 @@ fn pending(scheduler: &Scheduler, delta: &Delta<Pod>, pod: &Arc<Pod>) {
         scheduler.nominator.remove(pod.uid());
         return;
     }
+    scheduler.groups.waiting(pod);
     let info = Arc::new(PodInfo::new(pod.clone()));
     let mut change = None;
     let mut nominated = String::new();
@@ -238,10 +255,17 @@ fn pending(scheduler: &Scheduler, delta: &Delta<Pod>, pod: &Arc<Pod>) {
     }
     scheduler.nominator.refresh(&info, &nominated);
     let gated = active.profile.gate(&info).is_some();
+    let member = scheduler.groups.of(pod).is_some() && !matches!(delta, Delta::Updated { .. });
+    let new = member.then(|| ClusterEvent::pod_new(info.clone()));
     scheduler.queue.upsert(info, gated, change, &|pod, by, event| scheduler.helps(pod, by, event));
+    if let Some(new) = new {
+        scheduler.event(new);
+        ungate(scheduler);
+    }
 }
 
 fn placed(scheduler: &Scheduler, delta: &Delta<Pod>, pod: &Arc<Pod>) {
+    scheduler.groups.assigned(pod);
     let newly = match delta {
         Delta::Updated { old, .. } => node_name(old).is_empty(),
         _ => true,

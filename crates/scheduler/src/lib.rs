@@ -15,6 +15,8 @@ mod events;
 mod extender;
 mod fit_error;
 mod framework;
+mod group_cycle;
+mod groups;
 mod handle;
 mod handlers;
 mod labels;

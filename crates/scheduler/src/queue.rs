@@ -143,6 +143,11 @@ impl Queue {
         state.take()
     }
 
+    /// Takes a pod out of its turn, wherever it waits; none when it is kept out, held, or not there.
+    pub(crate) fn take_one(&self, uid: &str) -> Option<Queued> {
+        self.state.lock().take_one(uid)
+    }
+
     /// The pod is bound, or gone.
     pub(crate) fn done(&self, uid: &str) {
         self.state.lock().land(uid);

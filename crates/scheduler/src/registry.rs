@@ -15,12 +15,13 @@ use crate::framework::{Plugin, Points, Weighted};
 use crate::handle::Handle;
 use crate::plugins::{
     default_binder::DefaultBinder, default_preemption::DefaultPreemption, dynamic_resources::DynamicResources,
-    image_locality::ImageLocality, inter_pod_affinity::InterPodAffinity, node_affinity::NodeAffinity,
-    node_declared_features::NodeDeclaredFeatures, node_name::NodeName, node_ports::NodePorts,
-    node_resources::BalancedAllocation, node_resources::Fit, node_unschedulable::NodeUnschedulable,
-    node_volume_limits::NodeVolumeLimits, pod_topology_spread::PodTopologySpread, priority_sort::PrioritySort,
-    scheduling_gates::SchedulingGates, taint_toleration::TaintToleration, volume_binding::VolumeBinding,
-    volume_restrictions::VolumeRestrictions, volume_zone::VolumeZone,
+    gang_scheduling::GangScheduling, image_locality::ImageLocality, inter_pod_affinity::InterPodAffinity,
+    node_affinity::NodeAffinity, node_declared_features::NodeDeclaredFeatures, node_name::NodeName,
+    node_ports::NodePorts, node_resources::BalancedAllocation, node_resources::Fit,
+    node_unschedulable::NodeUnschedulable, node_volume_limits::NodeVolumeLimits,
+    pod_topology_spread::PodTopologySpread, priority_sort::PrioritySort, scheduling_gates::SchedulingGates,
+    taint_toleration::TaintToleration, volume_binding::VolumeBinding, volume_restrictions::VolumeRestrictions,
+    volume_zone::VolumeZone,
 };
 
 type Made = Result<Arc<dyn Plugin>, String>;
@@ -30,11 +31,13 @@ pub struct Row {
     /// Upstream's name.
     pub name: &'static str,
     weight: i64,
+    /// The feature gate that it is in default profiles with.
+    gate: Option<&'static str>,
     make: fn(&Value, &Handle) -> Made,
 }
 
 fn row(name: &'static str, weight: i64, make: fn(&Value, &Handle) -> Made) -> Row {
-    Row { name, weight, make }
+    Row { name, weight, gate: None, make }
 }
 
 fn made(plugin: impl Plugin + 'static) -> Made {
@@ -71,6 +74,10 @@ pub fn plugins() -> Vec<Row> {
         row("ImageLocality", 1, |_, _| made(ImageLocality)),
         row("DefaultBinder", 0, |_, _| made(DefaultBinder)),
         row("NodeDeclaredFeatures", 0, |_, _| made(NodeDeclaredFeatures)),
+        Row {
+            gate: Some("GangScheduling"),
+            ..row("GangScheduling", 0, |_, handle| made(GangScheduling::new(handle)?))
+        },
     ]
 }
 
@@ -91,11 +98,12 @@ pub(crate) const POINTS: [(&str, Points); Points::COUNT] = [
 ];
 
 /// The plugins of all points: the default ones, changed as the user's set says.
-fn multi_point(custom: &PluginSet) -> Vec<(String, Option<i64>)> {
+fn multi_point(custom: &PluginSet, gates: &features::Gates) -> Vec<(String, Option<i64>)> {
     let mut all = Vec::new();
     let own = |name: &str| custom.enabled.iter().find(|p| p.name == name);
     if !custom.disables("*") {
-        for row in plugins().iter().filter(|row| !custom.disables(row.name)) {
+        let is_default = |row: &&Row| row.gate.is_none_or(|gate| gates.enabled(gate)) && !custom.disables(row.name);
+        for row in plugins().iter().filter(is_default) {
             let weight = own(row.name).map_or(Some(row.weight), |p| p.weight);
             all.push((row.name.to_owned(), weight));
         }
@@ -130,7 +138,7 @@ fn order_at(set: &PluginSet, multi: &[(String, Option<i64>)], serves: impl Fn(&s
 /// # Errors
 /// It names a plugin that is not there or that does not serve the point, or its arguments are wrong.
 pub(crate) fn build(config: &ProfileConfig, handle: &Handle) -> Result<crate::profile::Profile, InvalidConfiguration> {
-    let multi = multi_point(config.set("multiPoint"));
+    let multi = multi_point(config.set("multiPoint"), &handle.gates);
     let rows = plugins();
     let mut used: Vec<String> = multi.iter().map(|(name, _)| name.clone()).collect();
     for (point, _) in POINTS {
@@ -200,8 +208,10 @@ mod tests {
 
     #[test]
     fn changes_of_all_points() {
-        let names = |set: &PluginSet| multi_point(set).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
-        assert_eq!(names(&PluginSet::default()).len(), plugins().len());
+        let names = |set: &PluginSet| {
+            multi_point(set, &features::Gates::default()).into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&PluginSet::default()).len(), plugins().iter().filter(|row| row.gate.is_none()).count());
         assert!(!names(&set(&[], &["ImageLocality"])).contains(&"ImageLocality".to_owned()));
         assert_eq!(names(&set(&["DefaultBinder"], &["*"])), ["DefaultBinder"]);
     }

@@ -56,7 +56,9 @@ impl Scheduler {
         back.info = info.clone();
         // Not to be tried again before its status is written, lest an older state overwrites a newer one.
         self.queue.hold(&info.uid);
-        self.queue.reject(back, failure.rejected_by(), &|pod, by, event| self.helps(pod, by, event));
+        // Groups are tried again by time: what helps one pod may not help all.
+        let rejected_by = if self.groups.of(&info.pod).is_some() { 0 } else { failure.rejected_by() };
+        self.queue.reject(back, rejected_by, &|pod, by, event| self.helps(pod, by, event));
         let message = failure.message();
         match &failure {
             Failure::Error(_) => tracing::warn!(pod = info.key, error = message, "error scheduling pod, retrying"),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use api::Kind;
 use api::k8s::core::v1::{Node, Pod};
+use api::k8s::scheduling::v1alpha2::PodGroup;
 use client::Client;
 use informer::{Factory, Informer, Recorder};
 use parking_lot::Mutex;
@@ -19,6 +20,7 @@ use crate::events::ClusterEvent;
 use crate::extender::Extender;
 use crate::fit_error::Failure;
 use crate::framework::{Permit, Points, Status};
+use crate::groups::Groups;
 use crate::handle::Handle;
 use crate::handlers;
 use crate::metrics;
@@ -26,7 +28,7 @@ use crate::nominator::Nominator;
 use crate::pod_info::PodInfo;
 use crate::profile::Profile;
 use crate::queue::{Backoff, Queue, Queued};
-use crate::waiting::Waiting;
+use crate::waiting::{Wait, Waiting};
 
 /// Bindings (and writes of failures) under way at once.
 const MAX_IN_FLIGHT: usize = 256;
@@ -49,10 +51,13 @@ pub(crate) struct Scheduler {
     pub(crate) nominator: Arc<Nominator>,
     pub(crate) cache: Mutex<Cache>,
     pub(crate) pods: Informer<Pod>,
-    pub(crate) waiting: Waiting,
+    pub(crate) waiting: Arc<Waiting>,
+    pub(crate) groups: Arc<Groups>,
+    /// None when there are no groups.
+    pub(crate) pod_groups: Option<Informer<PodGroup>>,
     profiles: HashMap<String, Arc<Active>>,
     extenders: Vec<Arc<Extender>>,
-    permits: Arc<Semaphore>,
+    pub(crate) permits: Arc<Semaphore>,
 }
 
 /// A profile and the recorder of its events.
@@ -86,6 +91,7 @@ pub fn start(
         Arc::new(Queue::new(Backoff { initial: configuration.initial_backoff, max: configuration.max_backoff }));
     let nominator = Arc::new(Nominator::default());
     let (pods, nodes) = (factory.informer::<Pod>(), factory.informer::<Node>());
+    let (groups, waiting) = (Arc::new(Groups::new(&gates)), Arc::new(Waiting::default()));
     let mut profiles = HashMap::default();
     for profile in &configuration.profiles {
         let recorder = Recorder::start(client.clone(), &profile.scheduler_name, None, shutdown.clone());
@@ -95,6 +101,8 @@ pub fn start(
             recorder: recorder.clone(),
             profile: profile.scheduler_name.as_str().into(),
             gates: gates.clone(),
+            groups: groups.clone(),
+            waiting: waiting.clone(),
             pods: pods.clone(),
             queue: queue.clone(),
             nominator: nominator.clone(),
@@ -113,7 +121,9 @@ pub fn start(
         nominator,
         cache: Mutex::default(),
         pods: pods.clone(),
-        waiting: Waiting::default(),
+        waiting,
+        pod_groups: groups.is_on().then(|| factory.informer()),
+        groups,
         profiles,
         extenders,
         permits: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
@@ -130,8 +140,13 @@ pub fn start(
 }
 
 /// What becomes of a pod after its cycle.
-enum Outcome {
-    Bind { node: Arc<str>, state: crate::framework::CycleState, wait: Option<std::time::Duration> },
+pub(crate) enum Outcome {
+    /// `wait` is what Permit wants, and the plugin that does.
+    Bind {
+        node: Arc<str>,
+        state: crate::framework::CycleState,
+        wait: Option<(usize, std::time::Duration)>,
+    },
     Fail(Undecided),
 }
 
@@ -153,12 +168,18 @@ impl Scheduler {
                 self.queue.done(&pod.info.uid);
                 continue;
             };
+            if let Some(group) = self.groups.of(&pod.info.pod) {
+                self.group_cycle(&mut engine, &group, pod, permit).await;
+                rt::yield_now().await;
+                continue;
+            }
             let begun = Instant::now();
             let outcome = self.cycle(&mut engine, &active, &pod).await;
             metrics::ALGORITHM_SECONDS.with(&[]).observe(begun.elapsed().as_secs_f64());
             match outcome {
                 Outcome::Bind { node, state, wait } => {
                     let this = self.clone();
+                    let wait = wait.map(|(at, longest)| (at, self.waiting.begin(&pod.info.uid, longest)));
                     rt::spawn("bind", async move {
                         this.bind(&active, pod, &node, state, wait, permit, begun).await;
                     });
@@ -192,7 +213,7 @@ impl Scheduler {
     }
 
     /// One cycle: decide, count the pod on its node, reserve, ask for permission.
-    async fn cycle(&self, engine: &mut Engine, active: &Active, pod: &Queued) -> Outcome {
+    pub(crate) async fn cycle(&self, engine: &mut Engine, active: &Active, pod: &Queued) -> Outcome {
         self.cache.lock().refresh(&mut engine.snapshot);
         let decision = match engine.decide(&active.profile, &pod.info).await {
             Ok(decision) => decision,
@@ -201,16 +222,21 @@ impl Scheduler {
         let (place, mut state) = (decision.place, decision.state);
         let node = engine.snapshot.nodes()[place].clone();
         self.cache.lock().assume(pod.info.clone(), &node.name);
+        self.groups.assumed(&pod.info.pod);
         self.nominator.remove(&pod.info.uid);
         let profile = &active.profile;
         if let Err(status) = profile.reserve(&mut state, &pod.info, &node, &engine.snapshot) {
             return Outcome::Fail(self.take_back(profile, None, &state, pod, &node.name, status));
         }
-        let mut wait = None;
+        let mut wait: Option<(usize, std::time::Duration)> = None;
         for (at, weighted) in profile.at(Points::PERMIT) {
             match weighted.plugin.permit(&state, &pod.info, &node.name) {
                 Permit::Allow => {}
-                Permit::Wait(longest) => wait = wait.max(Some(longest)),
+                Permit::Wait(longest) => {
+                    if wait.is_none_or(|(_, known)| known < longest) {
+                        wait = Some((at, longest));
+                    }
+                }
                 Permit::Reject(status) => {
                     return Outcome::Fail(self.take_back(profile, Some(at), &state, pod, &node.name, status));
                 }
@@ -220,7 +246,7 @@ impl Scheduler {
     }
 
     /// Undoes a decision, in memory. `by` is the plugin that rejected the pod, if one did.
-    fn take_back(
+    pub(crate) fn take_back(
         &self,
         profile: &Profile,
         by: Option<usize>,
@@ -230,6 +256,7 @@ impl Scheduler {
         status: Status,
     ) -> Undecided {
         profile.unreserve(state, &pod.info, node);
+        self.groups.taken_back(&pod.info.pod);
         let freed = self.cache.lock().forget(&pod.info.uid);
         if let Some(freed) = freed {
             self.event(ClusterEvent::pod_deleted(freed));
@@ -244,13 +271,13 @@ impl Scheduler {
     }
 
     #[allow(clippy::too_many_arguments, reason = "what a cycle hands over")]
-    async fn bind(
+    pub(crate) async fn bind(
         self: &Arc<Self>,
         active: &Arc<Active>,
         pod: Queued,
         node: &str,
         state: crate::framework::CycleState,
-        wait: Option<std::time::Duration>,
+        wait: Option<(usize, Wait)>,
         permit: impl Sized,
         begun: Instant,
     ) {
@@ -299,11 +326,11 @@ impl Scheduler {
         pod: &Queued,
         node: &str,
         state: &crate::framework::CycleState,
-        wait: Option<std::time::Duration>,
+        wait: Option<(usize, Wait)>,
     ) -> Result<(), (Option<usize>, Status)> {
-        if let Some(longest) = wait {
-            let permitted = self.waiting.wait(&pod.info.uid, longest).await;
-            permitted.map_err(|why| (None, Status::unschedulable(why)))?;
+        if let Some((at, wait)) = wait {
+            let permitted = self.waiting.wait(&pod.info.uid, wait).await;
+            permitted.map_err(|why| (Some(at), Status::unschedulable(why)))?;
         }
         for (at, weighted) in profile.at(Points::PRE_BIND) {
             if let Some(status) = weighted.plugin.pre_bind(state, &pod.info, node, at).await {

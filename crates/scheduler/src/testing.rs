@@ -82,6 +82,8 @@ impl Bench {
             queue,
             nominator: nominator.clone(),
             gates: features::Gates::default(),
+            groups: Arc::default(),
+            waiting: Arc::default(),
         };
         let profile = crate::registry::build(config, &handle).unwrap();
         let mut cache = Cache::default();

@@ -52,6 +52,8 @@ impl Trial {
             queue,
             nominator: nominator.clone(),
             gates: features::Gates::default(),
+            groups: Arc::default(),
+            waiting: Arc::default(),
         };
         let profile = crate::registry::build(&ProfileConfig::default(), &handle)?;
         let mut cache = Cache::default();

@@ -37,17 +37,60 @@ pub fn node_rules() -> Vec<Rule> {
     table("clusterRoles").iter().find(|role| role.name() == "system:node").map(rules_of).unwrap_or_default()
 }
 
+/// What the policy has beside with the gate GenericWorkload: groups of pods are read and written as other workloads are,
+/// the scheduler and the controller that protects them do their part.
+fn with_pod_groups(mut all: Vec<Object>, table: &str) -> Vec<Object> {
+    let rule = |resources: &[&str], verbs: &[&str]| json!({"apiGroups": ["scheduling.k8s.io"], "resources": resources, "verbs": verbs});
+    let read = ["get", "list", "watch"];
+    let controller = "system:controller:podgroup-protection-controller";
+    if table == "clusterRoles" {
+        let write = ["create", "delete", "deletecollection", "patch", "update"];
+        for (role, added) in [
+            ("system:aggregate-to-edit", rule(&["podgroups", "workloads"], &write)),
+            ("system:aggregate-to-view", rule(&["podgroups", "podgroups/status", "workloads"], &read)),
+            ("system:kube-scheduler", rule(&["podgroups"], &read)),
+            ("system:kube-scheduler", rule(&["podgroups/status"], &["patch", "update"])),
+        ] {
+            let rules = all.iter_mut().find(|o| o.name() == role).and_then(|o| o.body.get_mut("rules"));
+            rules.and_then(Value::as_array_mut).into_iter().for_each(|rules| rules.push(added.clone()));
+        }
+    }
+    let kind = match table {
+        "clusterRoles" => "ClusterRole",
+        "clusterRoleBindings" => "ClusterRoleBinding",
+        _ => return all,
+    };
+    let mut own = json!({
+        "apiVersion": format!("{GROUP}/v1"), "kind": kind,
+        "metadata": {
+            "name": controller, "annotations": {AUTO_UPDATE: "true"},
+            "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
+        },
+    });
+    if kind == "ClusterRole" {
+        let pods = json!({"apiGroups": [""], "resources": ["pods"], "verbs": read});
+        own["rules"] = json!([rule(&["podgroups"], &["get", "list", "watch", "update"]), pods]);
+    } else {
+        own["roleRef"] = json!({"apiGroup": GROUP, "kind": "ClusterRole", "name": controller});
+        own["subjects"] = json!([{
+            "kind": "ServiceAccount", "name": "podgroup-protection-controller", "namespace": "kube-system",
+        }]);
+    }
+    all.extend(Object::from_value(own));
+    all
+}
+
 /// Brings the store's roles and bindings up to the policy. Needs the namespaces that it names (`kube-system`,
-/// `kube-public`), which it creates when they are absent.
+/// `kube-public`), which it creates when they are absent. `pod_groups` is the gate GenericWorkload.
 ///
 /// # Errors
 /// The first write that failed; the others were tried. Call again to complete.
-pub async fn reconcile(api: &dyn Edit) -> Result<(), Status> {
+pub async fn reconcile(api: &dyn Edit, pod_groups: bool) -> Result<(), Status> {
     let mut failure = Ok(());
     for (name, resource) in TABLES {
         let gvr = GroupVersionResource::new(GROUP, "v1", resource);
         let stored = api.list(&gvr, "").await?;
-        let wanted = table(name);
+        let wanted = if pod_groups { with_pod_groups(table(name), name) } else { table(name) };
         for namespace in wanted.iter().map(Object::namespace).filter(|ns| !ns.is_empty()) {
             ensure_namespace(api, namespace).await?;
         }

@@ -38,6 +38,12 @@ pub struct Up {
     /// Return when the cluster is ready; end it with `corten down`.
     #[arg(long)]
     detach: bool,
+    /// Feature gates of API server, controllers and scheduler, `Name=true`. They count when the control plane starts.
+    #[arg(long, value_delimiter = ',', value_name = "GATES")]
+    feature_gates: Vec<String>,
+    /// API versions to serve beside the usual ones, `group/version=true`.
+    #[arg(long, value_delimiter = ',', value_name = "VERSIONS")]
+    runtime_config: Vec<String>,
     /// Run a small demonstration once the cluster is ready.
     #[arg(long)]
     demo: bool,
@@ -106,7 +112,7 @@ impl Up {
         starter.lay_network()?;
         let pki = starter.keys()?;
         starter.kubeconfig(&pki, self.kubeconfig.as_deref())?;
-        starter.control_plane()?;
+        starter.control_plane(self)?;
         for number in 1..=self.nodes {
             // Ctrl-C is looked at between the steps.
             rt::yield_now().await;
@@ -211,7 +217,7 @@ impl Starter {
         copy.map_or(Ok(()), |path| write_private(path, text.as_bytes()))
     }
 
-    fn control_plane(&mut self) -> Result<()> {
+    fn control_plane(&mut self, up: &Up) -> Result<()> {
         if self.state.control_plane.is_some_and(|pid| pid.is_alive()) {
             self.progress.done("control plane runs already");
             return Ok(());
@@ -220,6 +226,8 @@ impl Starter {
             name: self.state.name.clone(),
             data: self.layout.data.clone(),
             addresses: self.state.addresses.clone(),
+            feature_gates: up.feature_gates.clone(),
+            runtime_config: up.runtime_config.clone(),
         };
         let path = self.layout.control_plane_spec();
         write_private(&path, &json(&spec)?)?;

@@ -127,6 +127,11 @@ impl State {
         None
     }
 
+    pub(super) fn take_one(&mut self, uid: &str) -> Option<Queued> {
+        let kept_out = self.gated.contains(uid) || self.held.contains_key(uid);
+        if kept_out { None } else { self.lift(uid) }
+    }
+
     fn lift(&mut self, uid: &str) -> Option<Queued> {
         let mut pod = self.forget(uid)?.pod;
         pod.attempts += 1;

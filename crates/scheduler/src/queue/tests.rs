@@ -31,6 +31,20 @@ async fn priority_then_age() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pod_is_taken_out_of_its_turn() {
+    let queue = Queue::default();
+    for (name, gated) in [("active", false), ("gated", true), ("parked", false), ("held", false)] {
+        queue.upsert(pod(name, 0), gated, None, &|_, _, _| true);
+    }
+    let parked = queue.take_one("parked").unwrap();
+    queue.reject(parked, 1, &|_, _, _| false);
+    queue.hold("held");
+    let taken = ["active", "gated", "parked", "held", "unknown"].map(|uid| queue.take_one(uid).is_some());
+    assert_eq!(taken, [true, false, true, false, false]);
+    assert!(queue.take_one("active").is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unschedulable_pod_waits_for_its_event_and_its_back_off() {
     let queue = Queue::default();
     queue.upsert(pod("a", 0), false, None, &|_, _, _| true);
