@@ -33,6 +33,11 @@ impl Set {
         self.members.is_empty() && self.children.values().all(Self::is_empty)
     }
 
+    /// Whether it holds nothing at all, not even empty parts.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.members.is_empty() && self.children.is_empty()
+    }
+
     /// Adds a path; the empty path cannot be a member.
     pub fn insert(&mut self, path: &[PathElement]) {
         match path {
@@ -149,19 +154,20 @@ impl Set {
         Self { members, children: children.collect() }
     }
 
-    /// As [`Self::difference`], but a path in the other takes everything below it too.
-    #[must_use]
-    pub fn recursive_difference(&self, other: &Self) -> Self {
-        let members = self.members.difference(&other.members).cloned().collect();
-        let children = self.children.iter().filter_map(|(element, mine)| {
-            if other.members.contains(element) {
-                return None;
+    /// Takes out the other's paths and everything below them.
+    pub fn exclude(&mut self, other: &Self) {
+        for member in &other.members {
+            self.members.remove(member);
+            self.children.remove(member);
+        }
+        for (element, theirs) in &other.children {
+            if let Some(mine) = self.children.get_mut(element) {
+                mine.exclude(theirs);
+                if mine.is_empty() {
+                    self.children.remove(element);
+                }
             }
-            let theirs = other.children.get(element);
-            let left = theirs.map_or_else(|| mine.clone(), |theirs| mine.recursive_difference(theirs));
-            (!left.is_empty()).then(|| (element.clone(), left))
-        });
-        Self { members, children: children.collect() }
+        }
     }
 
     /// Adds the named fields on the way to each path, which sets usually leave out: removing `a.b` can then remove `a`.

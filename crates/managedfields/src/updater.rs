@@ -88,7 +88,7 @@ impl Updater<'_> {
         set.absorb(change.modified);
         set.absorb(change.added);
         if let Some(ignored) = self.ignored {
-            set = set.recursive_difference(ignored);
+            set.exclude(ignored);
         }
         if !set.is_empty() {
             let api_version = self.api_version.to_owned();
@@ -112,7 +112,7 @@ impl Updater<'_> {
         let last = managers.get(manager).cloned();
         let mut set = to_set(config, &shape);
         if let Some(ignored) = self.ignored {
-            set = set.recursive_difference(ignored);
+            set.exclude(ignored);
         }
         let api_version = self.api_version.to_owned();
         managers.insert(manager.to_owned(), Owned { set, api_version, applied: true });
@@ -137,7 +137,7 @@ impl Updater<'_> {
             managers.retain(|_, owned| !owned.set.is_empty());
             return Ok((managers, change));
         }
-        let mut by_version = BTreeMap::from([(self.api_version.to_owned(), change.clone())]);
+        let mut by_version = BTreeMap::from([(self.api_version.to_owned(), Taken::by(&change))]);
         let (mut conflicts, mut lost) = (Vec::new(), Vec::new());
         for other in others {
             let Some(owned) = managers.get(&other) else { continue };
@@ -150,10 +150,10 @@ impl Updater<'_> {
                     managers.remove(&other);
                     continue;
                 };
-                by_version.insert(version, compare(&a, &b, &shape).exclude(self.ignored));
+                by_version.insert(version, Taken::by(&compare(&a, &b, &shape).exclude(self.ignored)));
             }
             let Some(change) = by_version.get(&owned.api_version) else { continue };
-            let taken = owned.set.intersection(&change.modified.union(&change.added));
+            let taken = owned.set.intersection(&change.set);
             if !taken.is_empty() {
                 conflicts.push((other.clone(), taken));
             }
@@ -216,6 +216,19 @@ impl Updater<'_> {
             }
         }
         pruned
+    }
+}
+
+/// What a change takes from other managers.
+struct Taken {
+    /// Set by the change.
+    set: Set,
+    removed: Set,
+}
+
+impl Taken {
+    fn by(change: &Comparison) -> Self {
+        Self { set: change.modified.union(&change.added), removed: change.removed.clone() }
     }
 }
 

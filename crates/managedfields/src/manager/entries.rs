@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use meta::Object;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::fields_v1::{from_fields_v1, to_fields_v1};
 use crate::updater::{Managers, Owned};
@@ -136,18 +136,20 @@ fn order(a: &(Identity, &Owned, Option<&String>), b: &(Identity, &Owned, Option<
 
 fn entry(identity: &Identity, owned: &Owned, time: Option<&String>) -> Value {
     let operation = if owned.applied { super::OPERATION_APPLY } else { super::OPERATION_UPDATE };
-    let mut entry = json!({
-        "operation": operation, "apiVersion": owned.api_version, "fieldsType": "FieldsV1",
-        "fieldsV1": to_fields_v1(&owned.set),
-    });
+    let mut entry = Map::new();
+    let mut put = |name: &str, value: Value| drop(entry.insert(name.to_owned(), value));
+    put("apiVersion", owned.api_version.as_str().into());
+    put("fieldsType", "FieldsV1".into());
+    put("fieldsV1", to_fields_v1(&owned.set));
     if !identity.manager.is_empty() {
-        entry["manager"] = identity.manager.clone().into();
+        put("manager", identity.manager.as_str().into());
     }
     if !identity.subresource.is_empty() {
-        entry["subresource"] = identity.subresource.clone().into();
+        put("subresource", identity.subresource.as_str().into());
     }
     if let Some(time) = time {
-        entry["time"] = time.clone().into();
+        put("time", time.as_str().into());
     }
-    entry
+    put("operation", operation.into());
+    Value::Object(entry)
 }

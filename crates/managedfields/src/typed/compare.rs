@@ -1,8 +1,9 @@
 //! What changed between two values.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Resolved, element_shape, equal, field_shape, is_empty_container, item_element, items, resolve};
 use crate::element::PathElement;
@@ -19,134 +20,180 @@ pub(crate) struct Comparison {
 
 impl Comparison {
     /// Leaves out some fields and everything below them.
-    pub fn exclude(self, fields: Option<&Set>) -> Self {
-        match fields {
-            Some(fields) if !fields.is_empty() => Self {
-                removed: self.removed.recursive_difference(fields),
-                modified: self.modified.recursive_difference(fields),
-                added: self.added.recursive_difference(fields),
-            },
-            _ => self,
+    pub fn exclude(mut self, fields: Option<&Set>) -> Self {
+        if let Some(fields) = fields.filter(|f| !f.is_empty()) {
+            self.removed.exclude(fields);
+            self.modified.exclude(fields);
+            self.added.exclude(fields);
+        }
+        self
+    }
+
+    fn is_bare(&self) -> bool {
+        self.removed.is_bare() && self.modified.is_bare() && self.added.is_bare()
+    }
+
+    /// Puts what was found at a step, and below it, under that step.
+    fn attach(&mut self, step: PathElement, own: Own, below: Comparison) {
+        let parts = [
+            (&mut self.removed, own.removed, below.removed),
+            (&mut self.modified, own.modified, below.modified),
+            (&mut self.added, own.added, below.added),
+        ];
+        for (set, member, child) in parts {
+            if member {
+                set.members.insert(step.clone());
+            }
+            if !child.is_bare() {
+                set.children.entry(step.clone()).or_default().absorb(child);
+            }
+        }
+    }
+}
+
+/// What happened to a path itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Own {
+    removed: bool,
+    modified: bool,
+    added: bool,
+}
+
+const REMOVED: Own = Own { removed: true, modified: false, added: false };
+const MODIFIED: Own = Own { removed: false, modified: true, added: false };
+const ADDED: Own = Own { removed: false, modified: false, added: true };
+
+impl Own {
+    fn and(self, other: Self) -> Self {
+        Self {
+            removed: self.removed || other.removed,
+            modified: self.modified || other.modified,
+            added: self.added || other.added,
         }
     }
 }
 
 /// Compares two values of a shape.
 pub(crate) fn compare(old: &Value, new: &Value, shape: &Shape) -> Comparison {
-    let mut walk = Compare { result: Comparison::default(), path: Vec::new() };
-    walk.value(Some(old), Some(new), shape);
-    walk.result
+    let mut found = Comparison::default();
+    // The root itself is no path.
+    let _ = value(Some(old), Some(new), shape, &mut found);
+    found
 }
 
-struct Compare {
-    result: Comparison,
-    path: Vec<PathElement>,
+/// Compares what stands at one path: `below` gets the paths below it, the result is about itself.
+fn value(old: Option<&Value>, new: Option<&Value>, shape: &Shape, below: &mut Comparison) -> Own {
+    let (own, is_leaf) = match (old, new) {
+        (None, None) => return Own::default(),
+        (Some(_), None) => part(resolve(shape.atom(), old), old, new, shape, below),
+        (None, Some(_)) => part(resolve(shape.atom(), new), old, new, shape, below),
+        (Some(_), Some(_)) => {
+            let (before, after) = (resolve(shape.atom(), old), resolve(shape.atom(), new));
+            if same_kind(&before, &after) {
+                part(after, old, new, shape, below)
+            } else {
+                // The form itself changed: the old form's parts go, the new one's come.
+                let (first, was_leaf) = part(before, old, new, shape, below);
+                let (second, is_leaf) = part(after, old, new, shape, below);
+                (first.and(second), was_leaf || is_leaf)
+            }
+        }
+    };
+    match (old, new) {
+        (None, Some(_)) if !is_leaf => own.and(ADDED),
+        (Some(_), None) if !is_leaf => own.and(REMOVED),
+        _ => own,
+    }
 }
 
-impl Compare {
-    fn value(&mut self, old: Option<&Value>, new: Option<&Value>, shape: &Shape) {
-        let leaf = match (old, new) {
-            (None, None) => return,
-            (Some(_), None) => self.part(resolve(shape.atom(), old), old, new, shape),
-            (None, Some(_)) => self.part(resolve(shape.atom(), new), old, new, shape),
-            (Some(a), Some(b)) => {
-                let (ra, rb) = (resolve(shape.atom(), old), resolve(shape.atom(), new));
-                if same_kind(&ra, &rb) {
-                    self.part(rb, old, new, shape)
-                } else {
-                    // The form itself changed: the old form's parts go, the new one's come.
-                    let _ = (a, b);
-                    let first = self.part(ra, old, new, shape);
-                    self.part(rb, old, new, shape) || first
+/// Compares by one form; gives what happened to the path itself, and whether it was a leaf.
+fn part(
+    form: Resolved,
+    old: Option<&Value>,
+    new: Option<&Value>,
+    shape: &Shape,
+    below: &mut Comparison,
+) -> (Own, bool) {
+    match form {
+        Resolved::Scalar => (leaf(old, new), true),
+        Resolved::List(kind) => {
+            let (old_list, new_list) = (old.filter(|v| v.is_array()), new.filter(|v| v.is_array()));
+            if kind == ListKind::Atomic || is_empty_container(old_list) && is_empty_container(new_list) {
+                return (leaf(old, new), true);
+            }
+            list(&kind, items(old_list), items(new_list), shape, below);
+            (Own::default(), false)
+        }
+        Resolved::Map(kind) => {
+            let (old_map, new_map) = (old.and_then(Value::as_object), new.and_then(Value::as_object));
+            let empty = |map: Option<&Map<String, Value>>| map.is_none_or(Map::is_empty);
+            if kind == MapKind::Atomic || empty(old_map) && empty(new_map) {
+                return (leaf(old, new), true);
+            }
+            let mut field = |name: &str, before: Option<&Value>, after: Option<&Value>| {
+                let mut found = Comparison::default();
+                let own = value(before, after, &field_shape(shape, name), &mut found);
+                if own != Own::default() || !found.is_bare() {
+                    below.attach(PathElement::field(name), own, found);
+                }
+            };
+            // Both are sorted: one walk over them side by side.
+            let mut left = old_map.into_iter().flatten().peekable();
+            let mut right = new_map.into_iter().flatten().peekable();
+            loop {
+                let order = match (left.peek(), right.peek()) {
+                    (None, None) => break,
+                    (Some(_), None) => Ordering::Less,
+                    (None, Some(_)) => Ordering::Greater,
+                    (Some((a, _)), Some((b, _))) => a.cmp(b),
+                };
+                let before = if order == Ordering::Greater { None } else { left.next() };
+                let after = if order == Ordering::Less { None } else { right.next() };
+                if let Some((name, _)) = before.or(after) {
+                    field(name, before.map(|(_, v)| v), after.map(|(_, v)| v));
                 }
             }
+            (Own::default(), false)
+        }
+        Resolved::Nothing => (Own::default(), true),
+    }
+}
+
+fn leaf(old: Option<&Value>, new: Option<&Value>) -> Own {
+    match (old, new) {
+        (None, _) => ADDED,
+        (_, None) => REMOVED,
+        (Some(a), Some(b)) if !equal(a, b) => MODIFIED,
+        _ => Own::default(),
+    }
+}
+
+fn list(kind: &ListKind, old: &[Value], new: &[Value], shape: &Shape, below: &mut Comparison) {
+    let element = element_shape(shape);
+    let mut groups: BTreeMap<PathElement, (Vec<&Value>, Vec<&Value>)> = BTreeMap::new();
+    for item in old {
+        if let Ok(step) = item_element(kind, &element, item) {
+            groups.entry(step).or_default().0.push(item);
+        }
+    }
+    for item in new {
+        if let Ok(step) = item_element(kind, &element, item) {
+            groups.entry(step).or_default().1.push(item);
+        }
+    }
+    for (step, (old, new)) in groups {
+        let mut found = Comparison::default();
+        let own = match (old.len(), new.len()) {
+            (0 | 1, 0 | 1) => value(old.first().copied(), new.first().copied(), &element, &mut found),
+            (2.., 2..) => {
+                let same = old.len() == new.len() && old.iter().zip(&new).all(|(a, b)| equal(a, b));
+                if same { Own::default() } else { MODIFIED }
+            }
+            (2.., _) => value(None, new.first().copied(), &element, &mut found).and(REMOVED),
+            (_, _) => value(old.first().copied(), None, &element, &mut found).and(ADDED),
         };
-        if !leaf {
-            match (old, new) {
-                (None, Some(_)) => self.result.added.insert(&self.path),
-                (Some(_), None) => self.result.removed.insert(&self.path),
-                _ => {}
-            }
-        }
-    }
-
-    /// Compares by one form; gives whether it was a leaf.
-    fn part(&mut self, form: Resolved, old: Option<&Value>, new: Option<&Value>, shape: &Shape) -> bool {
-        match form {
-            Resolved::Scalar => self.leaf(old, new),
-            Resolved::List(kind) => {
-                let (old_list, new_list) = (old.filter(|v| v.is_array()), new.filter(|v| v.is_array()));
-                if kind == ListKind::Atomic || is_empty_container(old_list) && is_empty_container(new_list) {
-                    return self.leaf(old, new);
-                }
-                self.list(&kind, items(old_list), items(new_list), shape);
-                false
-            }
-            Resolved::Map(kind) => {
-                let (old_map, new_map) = (old.filter(|v| v.is_object()), new.filter(|v| v.is_object()));
-                if kind == MapKind::Atomic || is_empty_container(old_map) && is_empty_container(new_map) {
-                    return self.leaf(old, new);
-                }
-                let mut names: Vec<&String> =
-                    old_map.and_then(Value::as_object).into_iter().flat_map(|m| m.keys()).collect();
-                names.extend(new_map.and_then(Value::as_object).into_iter().flat_map(|m| m.keys()));
-                names.sort_unstable();
-                names.dedup();
-                for name in names {
-                    self.path.push(PathElement::field(name));
-                    let (a, b) = (old_map.and_then(|m| m.get(name)), new_map.and_then(|m| m.get(name)));
-                    self.value(a, b, &field_shape(shape, name));
-                    self.path.pop();
-                }
-                false
-            }
-            Resolved::Nothing => true,
-        }
-    }
-
-    fn leaf(&mut self, old: Option<&Value>, new: Option<&Value>) -> bool {
-        match (old, new) {
-            (None, _) => self.result.added.insert(&self.path),
-            (_, None) => self.result.removed.insert(&self.path),
-            (Some(a), Some(b)) if !equal(a, b) => self.result.modified.insert(&self.path),
-            _ => {}
-        }
-        true
-    }
-
-    fn list(&mut self, kind: &ListKind, old: &[Value], new: &[Value], shape: &Shape) {
-        let element = element_shape(shape);
-        let mut groups: BTreeMap<PathElement, (Vec<&Value>, Vec<&Value>)> = BTreeMap::new();
-        for item in old {
-            if let Ok(step) = item_element(kind, &element, item) {
-                groups.entry(step).or_default().0.push(item);
-            }
-        }
-        for item in new {
-            if let Ok(step) = item_element(kind, &element, item) {
-                groups.entry(step).or_default().1.push(item);
-            }
-        }
-        for (step, (old, new)) in groups {
-            self.path.push(step);
-            match (old.len(), new.len()) {
-                (0 | 1, 0 | 1) => self.value(old.first().copied(), new.first().copied(), &element),
-                (2.., 2..) => {
-                    let same = old.len() == new.len() && old.iter().zip(&new).all(|(a, b)| equal(a, b));
-                    if !same {
-                        self.result.modified.insert(&self.path);
-                    }
-                }
-                (2.., _) => {
-                    self.value(None, new.first().copied(), &element);
-                    self.result.removed.insert(&self.path);
-                }
-                (_, _) => {
-                    self.value(old.first().copied(), None, &element);
-                    self.result.added.insert(&self.path);
-                }
-            }
-            self.path.pop();
+        if own != Own::default() || !found.is_bare() {
+            below.attach(step, own, found);
         }
     }
 }
