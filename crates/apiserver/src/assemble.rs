@@ -437,12 +437,16 @@ fn post_start(config: &mut Config, edit: &Arc<dyn Edit>, authorizers: &Arc<Autho
         }),
     });
     if authorizers.rbac().is_some() {
-        let (edit, pod_groups) = (edit.clone(), config.gates.enabled("GenericWorkload"));
+        let edit = edit.clone();
+        let extras = authz::bootstrap::Extras {
+            pod_groups: config.gates.enabled("GenericWorkload"),
+            job_gangs: config.gates.enabled("WorkloadWithJob"),
+        };
         config.post_start.push(PostStart {
             name: "rbac/bootstrap-roles",
             run: Box::new(move || {
                 let edit = edit.clone();
-                async move { authz::bootstrap::reconcile(&*edit, pod_groups).await }.boxed()
+                async move { authz::bootstrap::reconcile(&*edit, extras).await }.boxed()
             }),
         });
     }

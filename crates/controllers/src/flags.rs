@@ -353,6 +353,7 @@ impl Flags {
                 scale_to_zero: gates.enabled("HPAScaleToZero"),
             },
             pod_groups: gates.enabled("GenericWorkload"),
+            job_gangs: gates.enabled("WorkloadWithJob"),
             legacy_token_cleanup: self.legacy_service_account_token_clean_up_period,
             local_path: None,
             health: crate::frame::Health::default(),

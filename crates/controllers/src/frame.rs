@@ -50,6 +50,8 @@ pub struct Options {
     pub legacy_token_cleanup: Duration,
     /// Whether there are groups of pods (the gate GenericWorkload).
     pub pod_groups: bool,
+    /// Whether jobs that run all of their pods at once are made such groups (the gate WorkloadWithJob).
+    pub job_gangs: bool,
     /// Where the built-in provisioner makes volumes; none without it.
     pub local_path: Option<LocalPath>,
     /// Told which controllers run.
@@ -150,6 +152,7 @@ impl Default for Options {
             autoscaler: AutoscalerOptions::default(),
             legacy_token_cleanup: Duration::from_secs(365 * 24 * 3600),
             pod_groups: false,
+            job_gangs: false,
             local_path: None,
             health: Health::default(),
         }

@@ -142,6 +142,7 @@ async fn run_controllers(spec: ControlPlaneSpec, server: Handle, pki: Pki, facto
         signer_pem: Some((pki.ca.cert_pem(), pki.ca.key_pem())),
         cluster_cidrs: vec![spec.addresses.pods.to_string()],
         pod_groups: gates(&spec).enabled("GenericWorkload"),
+        job_gangs: gates(&spec).enabled("WorkloadWithJob"),
         ..controllers::Options::default()
     };
     let client_for = |account: &str| -> Client {

@@ -37,20 +37,34 @@ pub fn node_rules() -> Vec<Rule> {
     table("clusterRoles").iter().find(|role| role.name() == "system:node").map(rules_of).unwrap_or_default()
 }
 
+/// What the policy has beside that of upstream's defaults.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Extras {
+    /// The gate GenericWorkload.
+    pub pod_groups: bool,
+    /// The gate WorkloadWithJob.
+    pub job_gangs: bool,
+}
+
 /// What the policy has beside with the gate GenericWorkload: groups of pods are read and written as other workloads are,
 /// the scheduler and the controller that protects them do their part.
-fn with_pod_groups(mut all: Vec<Object>, table: &str) -> Vec<Object> {
+fn with_pod_groups(mut all: Vec<Object>, table: &str, extras: Extras) -> Vec<Object> {
     let rule = |resources: &[&str], verbs: &[&str]| json!({"apiGroups": ["scheduling.k8s.io"], "resources": resources, "verbs": verbs});
     let read = ["get", "list", "watch"];
     let controller = "system:controller:podgroup-protection-controller";
     if table == "clusterRoles" {
         let write = ["create", "delete", "deletecollection", "patch", "update"];
-        for (role, added) in [
+        let mut added = vec![
             ("system:aggregate-to-edit", rule(&["podgroups", "workloads"], &write)),
             ("system:aggregate-to-view", rule(&["podgroups", "podgroups/status", "workloads"], &read)),
             ("system:kube-scheduler", rule(&["podgroups"], &read)),
             ("system:kube-scheduler", rule(&["podgroups/status"], &["patch", "update"])),
-        ] {
+        ];
+        if extras.job_gangs {
+            let verbs = ["get", "list", "watch", "create"];
+            added.push(("system:controller:job-controller", rule(&["workloads", "podgroups"], &verbs)));
+        }
+        for (role, added) in added {
             let rules = all.iter_mut().find(|o| o.name() == role).and_then(|o| o.body.get_mut("rules"));
             rules.and_then(Value::as_array_mut).into_iter().for_each(|rules| rules.push(added.clone()));
         }
@@ -81,16 +95,16 @@ fn with_pod_groups(mut all: Vec<Object>, table: &str) -> Vec<Object> {
 }
 
 /// Brings the store's roles and bindings up to the policy. Needs the namespaces that it names (`kube-system`,
-/// `kube-public`), which it creates when they are absent. `pod_groups` is the gate GenericWorkload.
+/// `kube-public`), which it creates when they are absent. `extras` is what gates add.
 ///
 /// # Errors
 /// The first write that failed; the others were tried. Call again to complete.
-pub async fn reconcile(api: &dyn Edit, pod_groups: bool) -> Result<(), Status> {
+pub async fn reconcile(api: &dyn Edit, extras: Extras) -> Result<(), Status> {
     let mut failure = Ok(());
     for (name, resource) in TABLES {
         let gvr = GroupVersionResource::new(GROUP, "v1", resource);
         let stored = api.list(&gvr, "").await?;
-        let wanted = if pod_groups { with_pod_groups(table(name), name) } else { table(name) };
+        let wanted = if extras.pod_groups { with_pod_groups(table(name), name, extras) } else { table(name) };
         for namespace in wanted.iter().map(Object::namespace).filter(|ns| !ns.is_empty()) {
             ensure_namespace(api, namespace).await?;
         }
