@@ -34,6 +34,35 @@ impl Form<'_> {
         self.negotiated.itself() && self.row.stored == self.gvk && self.row.strategy.decorator().is_none()
     }
 
+    /// An object's bytes in the shape asked for, when the stored ones give them without a tree in between: the object itself
+    /// in its stored version, or its metadata, which are the same in every version.
+    pub fn shaped_bytes(&self, raw: &Raw) -> Result<Option<Vec<u8>>, Status> {
+        if self.row.media != StoredMedia::Protobuf || self.row.strategy.decorator().is_some() {
+            return Ok(None);
+        }
+        let version = raw.revision.unsigned_abs();
+        let metadata = self.negotiated.shape == Shape::Metadata && self.negotiated.shape_api_version() == "meta.k8s.io/v1";
+        match self.negotiated.media {
+            Media::Json if metadata => {
+                let mut out = Vec::with_capacity(raw.value.len());
+                schema::codec::partial_object_metadata_json(&raw.value, version, &mut out).map_err(Status::internal)?;
+                Ok(Some(out))
+            }
+            Media::Protobuf if metadata => {
+                schema::codec::partial_object_metadata(&raw.value, version).map(Some).map_err(Status::internal)
+            }
+            Media::Json if self.direct() => {
+                let mut out = Vec::with_capacity(raw.value.len() * 3 + 64);
+                schema::codec::protobuf_to_json(&raw.value, version, &mut out).map_err(Status::internal)?;
+                Ok(Some(out))
+            }
+            Media::Protobuf if self.direct() => {
+                schema::codec::set_resource_version(&raw.value, version).map(Some).map_err(Status::internal)
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Decodes to the request's version.
     pub fn tree(&self, raw: &Raw) -> Result<Object, Status> {
         let mut object = registry::decode(self.row, raw)?;
@@ -45,25 +74,6 @@ impl Form<'_> {
             decorate(&mut object);
         }
         Ok(object)
-    }
-
-    /// One object's bytes in the negotiated encoding (shape not applied).
-    pub fn object_bytes(&self, raw: &Raw) -> Result<Vec<u8>, Status> {
-        if self.direct() && self.row.media == StoredMedia::Protobuf {
-            let version = raw.revision.unsigned_abs();
-            match self.negotiated.media {
-                Media::Json => {
-                    let mut out = Vec::with_capacity(raw.value.len() * 3 + 64);
-                    schema::codec::protobuf_to_json(&raw.value, version, &mut out).map_err(Status::internal)?;
-                    return Ok(out);
-                }
-                Media::Protobuf => {
-                    return schema::codec::set_resource_version(&raw.value, version).map_err(Status::internal);
-                }
-                Media::Yaml => {}
-            }
-        }
-        encode_tree(&self.tree(raw)?, self.negotiated.media)
     }
 }
 
@@ -134,15 +144,14 @@ pub(crate) fn raw_response(
     form: &Form<'_>,
     raw: &Raw,
 ) -> Result<Response<Body>, Status> {
-    if form.negotiated.itself() {
-        let mut bytes = form.object_bytes(raw)?;
+    if let Some(mut bytes) = form.shaped_bytes(raw)? {
         if form.negotiated.media == Media::Json {
             bytes.push(b'\n');
         }
         return Ok(sized_response(request, code, form.negotiated.media.content_type(), bytes));
     }
     let object = form.tree(raw)?;
-    let shaped = shape_object(form, &object, true)?;
+    let shaped = if form.negotiated.itself() { object } else { shape_object(form, &object, true)? };
     tree_response(request, code, form.negotiated, &shaped)
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use meta::selector::FieldSelector;
 use meta::{GroupVersionResource, Object, Status};
 
 /// What a watch tells.
@@ -53,6 +54,12 @@ pub trait Lookup: Send + Sync {
 
     /// All objects and then every change. The stream ends only when the server does.
     fn watch(&self, resource: &GroupVersionResource) -> BoxStream<'static, ObjectEvent>;
+
+    /// As [`Lookup::watch`], of the objects that a field selector takes: one that is taken no longer is told as deleted. What
+    /// it leaves out may still be told where selecting costs more than telling.
+    fn watch_where(&self, resource: &GroupVersionResource, _fields: FieldSelector) -> BoxStream<'static, ObjectEvent> {
+        self.watch(resource)
+    }
 }
 
 /// Writes objects as the API server itself (`system:apiserver`), admission included.

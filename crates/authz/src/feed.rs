@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use auth_api::{Lookup, ObjectEvent};
 use futures::StreamExt;
+use meta::selector::FieldSelector;
 use meta::{GroupVersionResource, Object};
 use tokio::sync::watch;
 
@@ -15,6 +16,10 @@ pub(crate) trait Follow: Send + Sync + 'static {
     fn upsert(&self, resource: &'static str, object: &Object);
     /// An object is gone.
     fn delete(&self, resource: &'static str, object: &Object);
+    /// The objects of a resource that are of interest.
+    fn interest(&self, _resource: &'static str) -> FieldSelector {
+        FieldSelector::default()
+    }
 }
 
 /// Counts feeds that have seen the first full list, and changes.
@@ -49,7 +54,7 @@ pub(crate) fn feed(
     progress: Progress,
     shutdown: rt::Shutdown,
 ) {
-    let mut events = lookup.watch(&GroupVersionResource::new(group, version, resource));
+    let mut events = lookup.watch_where(&GroupVersionResource::new(group, version, resource), target.interest(resource));
     let mut first = true;
     rt::spawn("authz-feed", async move {
         loop {

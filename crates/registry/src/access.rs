@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use auth_api::{Edit, Lookup, ObjectEvent, UserInfo, users};
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use meta::selector::FieldSelector;
 use meta::{GroupVersionResource, Object, Status};
 use serde_json::json;
 
@@ -131,7 +132,11 @@ impl Lookup for Access {
     }
 
     fn watch(&self, gvr: &GroupVersionResource) -> BoxStream<'static, ObjectEvent> {
-        let follow = Follow { access: self.clone(), gvr: gvr.clone(), watch: None };
+        self.watch_where(gvr, FieldSelector::default())
+    }
+
+    fn watch_where(&self, gvr: &GroupVersionResource, fields: FieldSelector) -> BoxStream<'static, ObjectEvent> {
+        let follow = Follow { access: self.clone(), gvr: gvr.clone(), fields, watch: None };
         futures::stream::unfold(follow, |mut follow| async move {
             let event = follow.next().await;
             Some((event, follow))
@@ -144,6 +149,7 @@ impl Lookup for Access {
 struct Follow {
     access: Access,
     gvr: GroupVersionResource,
+    fields: FieldSelector,
     watch: Option<(Arc<Resource>, Watch)>,
 }
 
@@ -179,10 +185,11 @@ impl Follow {
 
     async fn start(&mut self) -> Result<Vec<Arc<Object>>, Status> {
         let resource = self.access.resource(&self.gvr)?;
-        let listed = resource.list(&ListOptions::default()).await?;
+        let selected = ListOptions { fields: self.fields.clone(), ..ListOptions::default() };
+        let listed = resource.list(&selected).await?;
         let objects = listed.entries.iter().map(|e| decode_hub(&resource.row, &e.raw).map(Arc::new));
         let objects = objects.collect::<Result<_, _>>()?;
-        let options = ListOptions { resource_version: Some(listed.revision), ..ListOptions::default() };
+        let options = ListOptions { resource_version: Some(listed.revision), ..selected };
         let watch = Watch::start(resource.clone(), options, None).await?;
         self.watch = Some((resource, watch));
         Ok(objects)

@@ -76,7 +76,6 @@ impl Updater for Bind<'_> {
                 None => list.push(scheduled),
             }
         }
-        schema::codec::normalize(&mut pod).map_err(Status::internal)?;
         Ok(pod)
     }
 }

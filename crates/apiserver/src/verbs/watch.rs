@@ -167,7 +167,7 @@ impl Encoder {
                 let raw = Raw { value: entry.raw.value.clone(), revision };
                 if form.direct() {
                     let mut failure = None;
-                    let mut make = || match form.object_bytes(&raw) {
+                    let mut make = || match self.object(&form, &raw) {
                         Ok(bytes) => self.wrap(kind.as_str(), &bytes),
                         Err(status) => {
                             failure = Some(status);
@@ -182,14 +182,21 @@ impl Encoder {
                     };
                     return failure.map_or(Ok(bytes), Err);
                 }
-                let tree = form.tree(&raw)?;
-                let shaped = shape_object(&form, &tree, self.first)?;
-                let bytes = encode_tree(&shaped, self.negotiated.media)?;
-                let frame = self.wrap(kind.as_str(), &bytes);
+                let frame = self.wrap(kind.as_str(), &self.object(&form, &raw)?);
                 self.first = false;
                 Ok(frame)
             }
         }
+    }
+
+    /// An event's object in the shape and encoding of the watch.
+    fn object(&self, form: &Form<'_>, raw: &Raw) -> Result<Vec<u8>, Status> {
+        if let Some(bytes) = form.shaped_bytes(raw)? {
+            return Ok(bytes);
+        }
+        let tree = form.tree(raw)?;
+        let shaped = if form.negotiated.itself() { tree } else { shape_object(form, &tree, self.first)? };
+        encode_tree(&shaped, self.negotiated.media)
     }
 
     fn bookmark(&self, revision: i64, initial_end: bool) -> Result<Bytes, Status> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use meta::Object;
+use meta::selector::{FieldRequirement, FieldSelector};
 use parking_lot::RwLock;
 use serde_json::Value;
 
@@ -259,6 +260,16 @@ impl Graph {
 }
 
 impl Follow for Graph {
+    fn interest(&self, resource: &'static str) -> FieldSelector {
+        let mut interest = FieldSelector::default();
+        if resource == "pods" {
+            // A pod without a node gives nobody access: it need not be looked at.
+            let (field, value) = ("spec.nodeName".to_owned(), String::new());
+            interest.requirements.push(FieldRequirement { field, value, equal: false });
+        }
+        interest
+    }
+
     fn replace(&self, resource: &'static str, objects: &[Arc<Object>]) {
         let mut state = self.0.write();
         match resource {
