@@ -97,6 +97,28 @@ async fn all_bound(client: &Client, namespace: &str) -> Result<()> {
     }
 }
 
+/// Waits until every node takes pods: the controllers have then done with the new nodes, and do not share the machine with
+/// what is measured. scheduler_perf has no controllers.
+pub(crate) async fn all_schedulable(client: &Client) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let answer = client.call(Method::GET, "/api/v1/nodes", None, Bytes::new()).await.context("list nodes")?;
+        let nodes: Value = serde_json::from_slice(&answer).context("read the nodes")?;
+        let tainted = |node: &&Value| {
+            let taints = node["spec"]["taints"].as_array();
+            taints.into_iter().flatten().any(|taint| taint["key"] == "node.kubernetes.io/not-ready")
+        };
+        let waiting = nodes["items"].as_array().into_iter().flatten().filter(tainted).count();
+        if waiting == 0 {
+            return Ok(());
+        }
+        if begun.elapsed() > LIMIT {
+            bail!("{waiting} nodes were not made schedulable in {LIMIT:?}");
+        }
+        tokio::time::sleep(ASK_AGAIN * 10).await;
+    }
+}
+
 async fn prepare(client: &Client) -> Result<()> {
     for name in NAMESPACES {
         post(client, "/api/v1/namespaces", &json!({"metadata": {"name": name}})).await?;
@@ -168,6 +190,8 @@ pub(crate) async fn measure(case: &Case, subject: &Subject, options: &Options, m
     let of_node = move |number| Case { nodes, zones, big_node, ..CASES[0].scaled(1.0) }.node(number);
     create(&clients, "/api/v1/nodes", case.all_nodes(), Arc::new(of_node)).await?;
     note(format!("{}: {} nodes in {:.1} s", case.name, case.all_nodes(), begun.elapsed().as_secs_f64()));
+    all_schedulable(&first).await?;
+    note(format!("{}: all schedulable after {:.1} s", case.name, begun.elapsed().as_secs_f64()));
     let form = case.first;
     let of_pod = Arc::new(move |number| named(form, &format!("first-{number:05}")));
     create(&clients, "/api/v1/namespaces/sched-0/pods", case.first_pods, of_pod).await?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use api::Kind;
 use api::k8s::core::v1::{Node, Pod};
@@ -30,6 +31,9 @@ use crate::profile::Profile;
 use crate::queue::{Backoff, Queue, Queued};
 use crate::waiting::{Wait, Waiting};
 
+/// How long, and how often, the scheduler decides before other tasks have their turn.
+const TURN: Duration = Duration::from_micros(500);
+const MAX_TURN: u32 = 32;
 /// Bindings (and writes of failures) under way at once.
 const MAX_IN_FLIGHT: usize = 256;
 
@@ -158,6 +162,7 @@ impl Scheduler {
     }
 
     async fn work(self: Arc<Self>, mut engine: Engine) {
+        let (mut turn, mut decisions) = (Instant::now(), 0);
         loop {
             let Ok(permit) = self.permits.clone().acquire_owned().await else { return };
             let pod = match self.queue.try_pop() {
@@ -171,6 +176,7 @@ impl Scheduler {
             if let Some(group) = self.groups.of(&pod.info.pod) {
                 self.group_cycle(&mut engine, &group, pod, permit).await;
                 rt::yield_now().await;
+                (turn, decisions) = (Instant::now(), 0);
                 continue;
             }
             let begun = Instant::now();
@@ -193,8 +199,13 @@ impl Scheduler {
                     }
                 }
             }
-            // Decisions are long for a task that never waits: let the others run.
-            rt::yield_now().await;
+            // Decisions are long for a task that never waits: let the others run. Not after each one, or the pods would queue
+            // behind all requests of a busy server once per decision.
+            decisions += 1;
+            if decisions == MAX_TURN || turn.elapsed() >= TURN {
+                rt::yield_now().await;
+                (turn, decisions) = (Instant::now(), 0);
+            }
         }
     }
 
