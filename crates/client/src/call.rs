@@ -423,8 +423,21 @@ pub(crate) fn read_status(bytes: &[u8], protobuf: bool) -> Option<Status> {
 
 fn failure(code: StatusCode, answer: &Answer) -> Error {
     let status = read_status(&answer.bytes, answer.protobuf).filter(|s| s.status == "Failure");
-    Error::from(status.unwrap_or_else(|| {
-        let text = String::from_utf8_lossy(&answer.bytes[..answer.bytes.len().min(1024)]);
-        Status::failure(code.as_u16(), "", format!("the server answered {code}: {}", text.trim()))
-    }))
+    Error::from(status.unwrap_or_else(|| plain_failure(code, &answer.bytes)))
+}
+
+/// What a failure that is no `Status` means, in the words of upstream's clients: a path that nobody serves, or the answer of a
+/// proxy on the way.
+fn plain_failure(code: StatusCode, bytes: &[u8]) -> Status {
+    use meta::reason;
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(1024)]);
+    let (reason, message) = match code.as_u16() {
+        401 => (reason::UNAUTHORIZED, "the server has asked for the client to provide credentials"),
+        404 => (reason::NOT_FOUND, "the server could not find the requested resource"),
+        405 => (reason::METHOD_NOT_ALLOWED, "the server does not allow this method on the requested resource"),
+        503 => (reason::SERVICE_UNAVAILABLE, "the server is currently unable to handle the request"),
+        504 => (reason::TIMEOUT, "the server was unable to return a response in the time allotted"),
+        _ => return Status::failure(code.as_u16(), "", format!("the server answered {code}: {}", text.trim())),
+    };
+    Status::failure(code.as_u16(), reason, message)
 }

@@ -15,6 +15,8 @@ struct Groups {
 #[serde(rename_all = "camelCase")]
 struct Group {
     preferred_version: Version,
+    #[serde(default)]
+    versions: Vec<Version>,
 }
 
 #[derive(Deserialize)]
@@ -36,7 +38,7 @@ struct ApiResource {
     verbs: Vec<String>,
 }
 
-/// A resource in its preferred version.
+/// A resource in the version that it is worked on in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Served {
     pub(crate) gvr: GroupVersionResource,
@@ -56,29 +58,63 @@ async fn read<T: serde::de::DeserializeOwned>(client: &Client, path: &str) -> Re
     serde_json::from_slice(&bytes).map_err(Error::Decode)
 }
 
-/// The resources in their preferred versions, subresources left out; and the groups that could not be read.
+/// Each resource in one version, subresources left out; and the groups that could not be read. A resource that its group's
+/// preferred version does not have is in the first that has it.
 pub(crate) async fn discover(client: &Client) -> Result<(Vec<Served>, Vec<String>), Error> {
     let groups: Groups = read(client, "/apis").await?;
     let mut versions = vec![("/api/v1".to_owned(), "v1".to_owned())];
-    versions.extend(groups.groups.into_iter().map(|g| {
-        let version = g.preferred_version.group_version;
-        (format!("/apis/{version}"), version)
-    }));
+    for group in groups.groups {
+        let preferred = group.preferred_version.group_version;
+        let others = group.versions.into_iter().map(|v| v.group_version).filter(|version| *version != preferred);
+        let all: Vec<String> = std::iter::once(preferred.clone()).chain(others).collect();
+        versions.extend(all.into_iter().map(|version| (format!("/apis/{version}"), version)));
+    }
     let lists = futures::future::join_all(versions.iter().map(|(path, _)| read::<Resources>(client, path))).await;
     let (mut found, mut failures) = (Vec::new(), Vec::new());
+    let mut known = rt::HashSet::default();
     for ((_, version), list) in versions.iter().zip(lists) {
         let Ok(gv) = version.parse::<GroupVersion>() else { continue };
         match list {
-            Ok(list) => found.extend(list.resources.into_iter().filter(|r| !r.name.contains('/')).map(|r| Served {
-                gvr: GroupVersionResource::new(&*gv.group, &*gv.version, r.name),
-                kind: r.kind,
-                namespaced: r.namespaced,
-                verbs: r.verbs,
-            })),
+            Ok(list) => {
+                for r in list.resources.into_iter().filter(|r| !r.name.contains('/')) {
+                    if known.insert((gv.group.clone(), r.name.clone())) {
+                        found.push(Served {
+                            gvr: GroupVersionResource::new(&*gv.group, &*gv.version, r.name),
+                            kind: r.kind,
+                            namespaced: r.namespaced,
+                            verbs: r.verbs,
+                        });
+                    }
+                }
+            }
             Err(error) => failures.push(format!("{version}: {}", error.chain())),
         }
     }
     Ok((found, failures))
+}
+
+/// The resource of a kind: in the version named, or else in the one that the server prefers of the group, as upstream maps
+/// kinds; `None` when the group has no such kind.
+pub(crate) async fn resource_of(
+    client: &Client,
+    gv: &GroupVersion,
+    kind: &str,
+) -> Result<Option<GroupVersionResource>, Error> {
+    let named = |list: Vec<(String, String)>| list.into_iter().find(|(name, k)| k == kind && !name.contains('/'));
+    if let Some((resource, _)) = named(kinds_of(client, &gv.group, &gv.version).await?) {
+        return Ok(Some(GroupVersionResource::new(&*gv.group, &*gv.version, resource)));
+    }
+    if gv.group.is_empty() {
+        return Ok(None);
+    }
+    let group: Group = match read(client, &format!("/apis/{}", gv.group)).await {
+        Ok(group) => group,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let Ok(preferred) = group.preferred_version.group_version.parse::<GroupVersion>() else { return Ok(None) };
+    let found = named(kinds_of(client, &preferred.group, &preferred.version).await?);
+    Ok(found.map(|(resource, _)| GroupVersionResource::new(&*preferred.group, &*preferred.version, resource)))
 }
 
 /// Resources and kinds of one group version; none when it is not served.

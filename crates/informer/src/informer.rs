@@ -24,11 +24,25 @@ pub struct Scope {
 }
 
 type Handler<T> = Box<dyn Fn(&Delta<T>) + Send + Sync>;
+type Follower = Box<dyn Fn(&Progress<'_>) -> bool + Send + Sync>;
+
+/// How far a cache has come.
+pub(crate) struct Progress<'a> {
+    /// The version of the newest event, bookmark or list that it took in.
+    pub(crate) version: u64,
+    /// The object that changed, when one did.
+    pub(crate) object: Option<&'a str>,
+    /// Whether all of it was listed anew.
+    pub(crate) listed: bool,
+}
 
 struct Shared<T> {
     cache: Cache<T>,
     // Held while handlers run, so that a handler added late sees each object once.
     handlers: Mutex<Vec<Handler<T>>>,
+    followers: Mutex<Vec<Follower>>,
+    /// See [`Progress::version`]. Set when the cache has what the version brought, and before the handlers hear of it.
+    shown: AtomicU64,
     synced: watch::Sender<bool>,
     scope: Scope,
     /// Changes objects before they are kept.
@@ -53,6 +67,8 @@ impl<T: Kind> Informer<T> {
         let shared = Shared {
             cache: Cache::new(),
             handlers: Mutex::default(),
+            followers: Mutex::default(),
+            shown: AtomicU64::new(0),
             synced: watch::Sender::new(false),
             scope,
             transform,
@@ -79,6 +95,17 @@ impl<T: Kind> Informer<T> {
             handler(&Delta::Added(object));
         }
         handlers.push(Box::new(handler));
+    }
+
+    /// The version that the cache has come to; 0 before its first list. It goes back when the store did.
+    pub fn shown(&self) -> u64 {
+        self.shared.shown.load(Ordering::SeqCst)
+    }
+
+    /// Adds a function that is told, in the informer's task and after the handlers, each time the cache has come further. It
+    /// is dropped when it says no.
+    pub(crate) fn add_follower(&self, follower: impl Fn(&Progress<'_>) -> bool + Send + Sync + 'static) {
+        self.shared.followers.lock().push(Box::new(follower));
     }
 
     /// How many objects could not be decoded and were left out.
@@ -134,7 +161,7 @@ impl<T: Kind> Informer<T> {
         };
         let (list, unreadable) = client.list_readable::<T>(&scope.namespace, &params).await?;
         unreadable.iter().for_each(|error| self.skip(error));
-        self.replace(list.items);
+        self.take_list(list.items, &list.resource_version);
         self.shared.synced.send_replace(true);
         Ok(list.resource_version)
     }
@@ -180,18 +207,38 @@ impl<T: Kind> Informer<T> {
                 },
             };
             backoff.reset();
-            match event {
-                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                    object.resource_version().clone_into(version);
-                    self.upsert(object);
-                }
-                WatchEvent::Deleted(object) => {
-                    object.resource_version().clone_into(version);
-                    self.delete(object);
-                }
-                WatchEvent::Bookmark { resource_version, .. } => *version = resource_version,
+            self.take(event, version);
+        }
+    }
+
+    /// Takes an event of the watch in.
+    pub(crate) fn take(&self, event: WatchEvent<T>, version: &mut String) {
+        match event {
+            WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                object.resource_version().clone_into(version);
+                let key = object.key();
+                self.upsert(object, Some(version));
+                self.follow_up(Some(&key), false);
+            }
+            WatchEvent::Deleted(object) => {
+                object.resource_version().clone_into(version);
+                let key = object.key();
+                self.delete(object);
+                self.follow_up(Some(&key), false);
+            }
+            WatchEvent::Bookmark { resource_version, .. } => {
+                *version = resource_version;
+                self.show(version);
+                self.follow_up(None, false);
             }
         }
+    }
+
+    /// Takes a whole list in.
+    pub(crate) fn take_list(&self, objects: Vec<T>, version: &str) {
+        self.replace(objects);
+        self.show(version);
+        self.follow_up(None, true);
     }
 
     /// One object that cannot be decoded must not stop all others.
@@ -212,11 +259,23 @@ impl<T: Kind> Informer<T> {
         }
     }
 
+    /// The cache has what this version brought. A version that is not a number cannot be compared and is passed over.
+    fn show(&self, version: &str) {
+        if let Ok(version) = version.parse() {
+            self.shared.shown.store(version, Ordering::SeqCst);
+        }
+    }
+
+    fn follow_up(&self, object: Option<&str>, listed: bool) {
+        let progress = Progress { version: self.shown(), object, listed };
+        self.shared.followers.lock().retain(|follower| follower(&progress));
+    }
+
     fn replace(&self, objects: Vec<T>) {
         let mut gone: HashSet<String> = self.shared.cache.keys().into_iter().collect();
         for object in objects {
             gone.remove(&object.key());
-            self.upsert(object);
+            self.upsert(object, None);
         }
         let handlers = self.shared.handlers.lock();
         for key in gone {
@@ -227,7 +286,8 @@ impl<T: Kind> Informer<T> {
         }
     }
 
-    fn upsert(&self, mut object: T) {
+    /// Takes an object in; `version` is what the cache has come to with it, none in the middle of a list.
+    fn upsert(&self, mut object: T, version: Option<&str>) {
         // Nobody reads who manages a field, and it is half of a small object's size.
         object.metadata_mut().managed_fields = None;
         if let Some(transform) = self.shared.transform {
@@ -242,7 +302,11 @@ impl<T: Kind> Informer<T> {
             let delta = Delta::Deleted(old);
             handlers.iter().for_each(|handler| handler(&delta));
         }
-        if let Some(delta) = self.shared.cache.upsert(object) {
+        let delta = self.shared.cache.upsert(object);
+        if let Some(version) = version {
+            self.show(version);
+        }
+        if let Some(delta) = delta {
             handlers.iter().for_each(|handler| handler(&delta));
         }
     }
@@ -250,7 +314,9 @@ impl<T: Kind> Informer<T> {
     fn delete(&self, mut object: T) {
         object.metadata_mut().managed_fields = None;
         let handlers = self.shared.handlers.lock();
-        if self.shared.cache.remove(&object.key()).is_some() {
+        let known = self.shared.cache.remove(&object.key()).is_some();
+        self.show(object.resource_version());
+        if known {
             let delta = Delta::Deleted(Arc::new(object));
             handlers.iter().for_each(|handler| handler(&delta));
         }

@@ -6,7 +6,6 @@
 //! key from being worked on twice at a time. There is no periodic resync: a watch has no gaps.
 
 mod cache;
-mod expectations;
 mod factory;
 mod informer;
 mod leader;
@@ -16,7 +15,6 @@ mod recorder;
 mod workers;
 
 pub use cache::{Cache, Delta};
-pub use expectations::Expectations;
 pub use factory::Factory;
 pub use informer::{Informer, Scope};
 pub use leader::{LeaderConfig, lead};

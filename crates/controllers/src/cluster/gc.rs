@@ -45,11 +45,17 @@ enum Task {
     Discover,
 }
 
+/// A monitor that runs.
+struct Running {
+    stop: Shutdown,
+    served: Served,
+}
+
 pub(super) struct Collector {
     client: Client,
     graph: Mutex<Graph>,
     queue: Arc<Queue<Task>>,
-    monitors: Mutex<HashMap<meta::GroupVersionResource, Shutdown>>,
+    monitors: Mutex<HashMap<meta::GroupVersionResource, Running>>,
     kinds: Mutex<HashMap<(String, String), Served>>,
     /// Resources whose objects are not all in the graph yet; `None` before the first discovery.
     unlisted: watch::Sender<Option<HashSet<meta::GroupVersionResource>>>,
@@ -119,6 +125,8 @@ impl Collector {
         let listed = unlisted.wait_for(|unlisted| unlisted.as_ref().is_some_and(HashSet::is_empty));
         if rt::time::timeout(LISTS_LIMIT, listed).await.is_err() {
             tracing::warn!("garbage collection goes on without having listed all resources");
+            // Those that cannot be listed hold up nothing more.
+            self.unlisted.send_modify(|unlisted| unlisted.get_or_insert_default().clear());
         }
     }
 
@@ -147,9 +155,10 @@ impl Collector {
         } else {
             let gone: Vec<_> = monitors.keys().filter(|gvr| !wanted.iter().any(|w| w.gvr == **gvr)).cloned().collect();
             for gvr in gone {
-                if let Some(stop) = monitors.remove(&gvr) {
-                    stop.cancel();
+                if let Some(monitor) = monitors.remove(&gvr) {
+                    monitor.stop.cancel();
                     self.listed(&gvr);
+                    self.vanish(&monitor.served);
                 }
             }
         }
@@ -160,11 +169,21 @@ impl Collector {
         for resource in wanted {
             if !monitors.contains_key(&resource.gvr) {
                 let stop = self.shutdown.child();
-                monitors.insert(resource.gvr.clone(), stop.clone());
+                let monitor = Running { stop: stop.clone(), served: resource.clone() };
+                monitors.insert(resource.gvr.clone(), monitor);
                 rt::spawn("gc monitor", monitor::run(self.clone(), resource, stop));
             }
         }
         Ok(())
+    }
+
+    /// Objects of a kind that is served no more are gone with it, whether or not their watch lived to tell.
+    fn vanish(&self, served: &Served) {
+        let gvk = GroupVersionKind::new(&*served.gvr.group, &*served.gvr.version, &*served.kind);
+        let uids = self.graph.lock().uids_of(&gvk.api_version(), &gvk.kind);
+        for uid in uids {
+            self.observe(|graph| graph.remove(&uid));
+        }
     }
 
     /// Takes a change of the graph and queues what follows from it.
@@ -192,8 +211,14 @@ impl Collector {
         match self.client.get_object(&of, &identity.name).await {
             Ok(object) if object.uid() == identity.uid => Ok(Some(object)),
             Ok(_) => Ok(None),
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
+            Err(error) if error.is_not_found() && names(&error, &identity.name) => Ok(None),
+            Err(error) => {
+                if error.is_not_found() {
+                    // Not the object is unknown but its kind: the definition may be on its way out, or on its way back.
+                    self.queue.add_after(Task::Discover, DISCOVER_AGAIN);
+                }
+                Err(error)
+            }
         }
     }
 
@@ -348,7 +373,16 @@ impl Collector {
     }
 }
 
+/// Whether the server misses the object itself. A path that leads nowhere says nothing of the object, and its dependents must
+/// not go for it.
+fn names(error: &Error, name: &str) -> bool {
+    error.status().and_then(|status| status.details.as_ref()).is_some_and(|details| details.name == name)
+}
+
 /// Events are many, own nothing and go by age.
 fn ignored(gvr: &meta::GroupVersionResource) -> bool {
     gvr.resource == "events"
 }
+
+#[cfg(test)]
+mod tests;

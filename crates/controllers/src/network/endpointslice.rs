@@ -8,12 +8,13 @@ use api::Kind;
 use api::k8s::core::v1::Node;
 use api::k8s::discovery::v1::EndpointSlice;
 use client::{DeleteOptions, Error};
-use futures::future::try_join_all;
-use informer::{Delta, EventType, Expectations, Informer, Queue, Scope, run_workers};
+use futures::future::join_all;
+use informer::{EventType, Informer, OwnWrites, Queue, Scope, run_workers};
 
 use crate::frame::Context;
 use crate::network::backends::Backends;
 use crate::workload::pod_control::namespace_terminating;
+use crate::workload::writes::{Writes, is_unclear};
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
@@ -25,7 +26,8 @@ struct Controller {
     backends: Backends,
     slices: Informer<EndpointSlice>,
     nodes: Informer<Node>,
-    expectations: Expectations,
+    queue: Arc<Queue<String>>,
+    own: OwnWrites,
 }
 
 fn service_key(slice: &EndpointSlice) -> Option<String> {
@@ -42,17 +44,14 @@ pub(crate) async fn run(context: Context) {
     let nodes = context.factory.informer::<Node>();
     let backends = Backends::attach(&context, &queue);
     let (shutdown, workers) = (context.shutdown.clone(), context.options.workers);
-    let controller = Arc::new(Controller { context, backends, slices, nodes, expectations: Expectations::new() });
-    let (events, handed) = (Arc::downgrade(&controller), queue.clone());
+    let woken = queue.clone();
+    let own = OwnWrites::new(None, move |key| woken.add(key)).over(&slices);
+    let controller = Arc::new(Controller { context, backends, slices, nodes, queue: queue.clone(), own });
+    let changed = Arc::downgrade(&queue);
     controller.slices.add_handler(move |delta| {
-        let Some(controller) = events.upgrade() else { return };
-        let Some(key) = service_key(delta.object()) else { return };
-        match delta {
-            Delta::Added(_) => controller.expectations.creation_observed(&key),
-            Delta::Deleted(slice) => controller.expectations.deletion_observed(&key, slice.uid()),
-            Delta::Updated { .. } => {}
+        if let (Some(queue), Some(key)) = (changed.upgrade(), service_key(delta.object())) {
+            queue.add(key);
         }
-        handed.add(key);
     });
     controller.backends.synced().await;
     controller.slices.synced().await;
@@ -68,10 +67,14 @@ impl Controller {
     async fn sync(&self, key: &str) -> Result<(), Error> {
         let Some(service) = self.backends.services.cache().get_key(key) else {
             // The slices go with their owner.
-            self.expectations.forget(key);
+            self.own.forget(key);
             return Ok(());
         };
-        if service.is_deleting() || !self.expectations.satisfied(key) {
+        if service.is_deleting() {
+            return Ok(());
+        }
+        if let Some(wait) = self.own.wait(key) {
+            self.queue.add_after(key.to_owned(), wait);
             return Ok(());
         }
         let Some(pods) = self.backends.pods_of(&service) else { return Ok(()) };
@@ -94,23 +97,16 @@ impl Controller {
     }
 
     async fn act(&self, key: &str, plan: plan::Plan) -> Result<(), Error> {
-        let client = &self.context.client;
-        if !plan.create.is_empty() {
-            self.expectations.expect_creations(key, plan.create.len());
-        }
-        let create = plan.create.iter().map(|slice| async move {
-            let made = client.create(slice).await;
-            if made.is_err() {
-                self.expectations.creation_observed(key);
-            }
-            made.map(drop)
-        });
-        let update = plan.update.iter().map(|slice| async move { client.update(slice).await.map(drop) });
-        try_join_all(update).await?;
-        try_join_all(create).await?;
+        let writes = Writes { client: &self.context.client, own: &self.own, key };
+        let updated = join_all(plan.update.iter().map(|slice| writes.update(slice))).await;
+        updated.into_iter().try_for_each(|result| result.map(drop))?;
+        let made = join_all(plan.create.iter().map(|slice| writes.create(slice))).await;
+        let unclear = |result: &Result<EndpointSlice, Error>| result.as_ref().is_err_and(is_unclear);
+        let in_doubt: Vec<_> = plan.create.iter().zip(&made).filter(|(_, r)| unclear(r)).map(|(s, _)| s).collect();
+        writes.ask_for_children(&in_doubt).await;
+        made.into_iter().try_for_each(|result| result.map(drop))?;
         for slice in &plan.delete {
-            match client.delete::<EndpointSlice>(slice.namespace(), slice.name(), &DeleteOptions::of(slice.uid())).await
-            {
+            match writes.delete(&**slice, &DeleteOptions::of(slice.uid())).await {
                 Err(error) if !error.is_not_found() => return Err(error),
                 _ => {}
             }

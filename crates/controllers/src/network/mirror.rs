@@ -9,11 +9,12 @@ use api::k8s::core::v1::{EndpointAddress, EndpointSubset, Endpoints, Service};
 use api::k8s::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use api::metav1::ObjectMeta;
 use client::{DeleteOptions, Error};
-use informer::{Delta, Expectations, Informer, Queue, Scope, run_workers};
+use informer::{Informer, OwnWrites, Queue, Scope, run_workers};
 
 use crate::frame::Context;
 use crate::owner::controller_reference;
 use crate::workload::pod_control::namespace_terminating;
+use crate::workload::writes::{Writes, is_unclear};
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
@@ -29,7 +30,8 @@ struct Controller {
     endpoints: Informer<Endpoints>,
     services: Informer<Service>,
     slices: Informer<EndpointSlice>,
-    expectations: Expectations,
+    queue: Arc<Queue<String>>,
+    own: OwnWrites,
 }
 
 fn service_key(slice: &EndpointSlice) -> Option<String> {
@@ -49,15 +51,14 @@ pub(crate) async fn run(context: Context) {
     endpoints.add_handler(move |delta| of_endpoints.add(delta.object().key()));
     services.add_handler(move |delta| of_service.add(delta.object().key()));
     let (shutdown, workers) = (context.shutdown.clone(), context.options.workers);
-    let controller = Arc::new(Controller { context, endpoints, services, slices, expectations: Expectations::new() });
-    let (events, handed) = (Arc::downgrade(&controller), queue.clone());
+    let woken = queue.clone();
+    let own = OwnWrites::new(None, move |key| woken.add(key)).over(&slices);
+    let controller = Arc::new(Controller { context, endpoints, services, slices, queue: queue.clone(), own });
+    let changed = Arc::downgrade(&queue);
     controller.slices.add_handler(move |delta| {
-        let Some(controller) = events.upgrade() else { return };
-        let Some(key) = service_key(delta.object()) else { return };
-        if matches!(delta, Delta::Added(_)) {
-            controller.expectations.creation_observed(&key);
+        if let (Some(queue), Some(key)) = (changed.upgrade(), service_key(delta.object())) {
+            queue.add(key);
         }
-        handed.add(key);
     });
     controller.endpoints.synced().await;
     controller.services.synced().await;
@@ -154,7 +155,8 @@ fn same(have: &EndpointSlice, want: &EndpointSlice) -> bool {
 
 impl Controller {
     async fn sync(&self, key: &str) -> Result<(), Error> {
-        if !self.expectations.satisfied(key) {
+        if let Some(wait) = self.own.wait(key) {
+            self.queue.add_after(key.to_owned(), wait);
             return Ok(());
         }
         let endpoints = self.endpoints.cache().get_key(key).filter(|e| !e.is_deleting());
@@ -164,7 +166,7 @@ impl Controller {
             _ => Vec::new(),
         };
         let mut existing = self.slices.cache().by_index(BY_SERVICE, key);
-        let client = &self.context.client;
+        let writes = Writes { client: &self.context.client, own: &self.own, key };
         let mut create = Vec::new();
         for want in slices {
             match existing.iter().position(|have| identity(have) == identity(&want)) {
@@ -177,24 +179,23 @@ impl Controller {
                             annotations: want.metadata.annotations.clone(),
                             ..have.metadata.clone()
                         };
-                        client.update(&EndpointSlice { metadata, ..want }).await?;
+                        writes.update(&EndpointSlice { metadata, ..want }).await?;
                     }
                 }
             }
         }
         for gone in existing {
             let options = DeleteOptions::of(gone.uid());
-            match client.delete::<EndpointSlice>(gone.namespace(), gone.name(), &options).await {
+            match writes.delete(&*gone, &options).await {
                 Err(error) if !error.is_not_found() && !error.is_conflict() => return Err(error),
                 _ => {}
             }
         }
-        if !create.is_empty() {
-            self.expectations.expect_creations(key, create.len());
-        }
-        for (at, slice) in create.iter().enumerate() {
-            if let Err(error) = client.create(slice).await {
-                (at..create.len()).for_each(|_| self.expectations.creation_observed(key));
+        for slice in &create {
+            if let Err(error) = writes.create(slice).await {
+                if is_unclear(&error) {
+                    writes.ask_for_children(&[slice]).await;
+                }
                 return if namespace_terminating(&error) { Ok(()) } else { Err(error) };
             }
         }

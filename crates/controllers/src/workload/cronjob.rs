@@ -231,9 +231,9 @@ impl Controller {
         let zone = match spec.time_zone.as_deref().map(TimeZone::get) {
             None => TimeZone::UTC,
             Some(Ok(zone)) => zone,
-            Some(Err(error)) => {
+            Some(Err(_)) => {
                 let name = spec.time_zone.as_deref().unwrap_or_default();
-                let message = format!("invalid timeZone: {name:?}: {error}");
+                let message = format!("invalid timeZone: {name:?}: unknown time zone {name}");
                 self.event(cron, EventType::Warning, "UnknownTimeZone", message);
                 return Ok(None);
             }
@@ -250,7 +250,14 @@ impl Controller {
             }
         };
         let now = rt::time::now();
-        let next = schedule.next(now, &zone).map(|t| rt::time::between(now, t));
+        let Some(next) = schedule.next(now, &zone) else {
+            // It can be read and never comes, such as the 31st of February.
+            let why = "time difference between two schedules is less than 1 second";
+            let message = format!("invalid schedule: {} : {why}", spec.schedule);
+            self.event(cron, EventType::Warning, "InvalidSchedule", message);
+            return Ok(None);
+        };
+        let next = Some(rt::time::between(now, next));
         let Some(at) = self.due(cron, &spec, &schedule, &zone, now) else { return Ok(next) };
         if spec.concurrency_policy.as_deref() == Some("Forbid") && !active(cron).is_empty() {
             let message = "Not starting job because prior execution is running and concurrency policy is Forbid";

@@ -11,20 +11,21 @@ use api::k8s::apps::v1::{ControllerRevision, DaemonSet, DaemonSetSpec, DaemonSet
 use api::k8s::core::v1::{Node, Pod};
 use client::Error;
 use futures::future::join_all;
-use informer::{Delta, EventType, Expectations, Informer, Queue, run_workers};
+use informer::{Delta, EventType, Informer, OwnWrites, Queue, run_workers};
+use meta::selector::LabelSelector;
 use parking_lot::Mutex;
 use rt::HashMap;
 use rt::time::Instant;
 
 use crate::frame::Context;
+use crate::workload::follow;
 use crate::workload::history::{self, Naming, REVISION_LABEL};
 use crate::workload::pod_control::{PodControl, namespace_terminating, pod_from_template};
-use crate::workload::replicas::by_controller;
+use crate::workload::writes::Writes;
 use crate::{owner, pods};
 
 use self::nodes::{View, should_run};
 
-const BY_CONTROLLER: &str = "controller";
 /// Most pods that are made or deleted in one pass.
 const BURST: usize = 250;
 const MIN_BACKOFF: Duration = Duration::from_secs(1);
@@ -37,7 +38,7 @@ struct Controller {
     nodes: Informer<Node>,
     revisions: Informer<ControllerRevision>,
     queue: Arc<Queue<String>>,
-    expectations: Expectations,
+    own: OwnWrites,
     /// When a failed pod of a set on a node was last replaced, and how long the next has to wait.
     failed: Mutex<HashMap<String, (Instant, Duration)>>,
 }
@@ -54,21 +55,24 @@ pub(crate) async fn run(context: Context) {
     let factory = context.factory.clone();
     let revisions = factory.informer::<ControllerRevision>();
     let pods = factory.informer::<Pod>();
-    pods.add_index(BY_CONTROLLER, by_controller);
-    revisions.add_index(history::BY_CONTROLLER, history::by_controller);
+    let sets = factory.informer::<DaemonSet>();
+    revisions.add_index(follow::BY_CONTROLLER, follow::by_controller);
     let queue = Arc::new(Queue::new());
+    let woken = queue.clone();
+    let own = OwnWrites::new(Some("daemonset_controller"), move |key| woken.add(key)).over(&sets).over(&pods);
+    follow::follow(&sets, &pods, &queue, |set| Some(selector(set)));
     let (shutdown, workers) = (context.shutdown.clone(), context.options.workers);
     let controller = Arc::new(Controller {
         context,
-        sets: factory.informer::<DaemonSet>(),
+        sets,
         pods,
         nodes: factory.informer::<Node>(),
         revisions,
         queue: queue.clone(),
-        expectations: Expectations::new(),
+        own,
         failed: Mutex::default(),
     });
-    controller.watch();
+    controller.watch_nodes();
     controller.sets.synced().await;
     controller.pods.synced().await;
     controller.nodes.synced().await;
@@ -85,27 +89,16 @@ fn spec(set: &DaemonSet) -> &DaemonSetSpec {
     set.spec.as_ref().unwrap_or(&NONE)
 }
 
+fn selector(set: &DaemonSet) -> LabelSelector {
+    owner::selector_of(&spec(set).selector)
+}
+
 fn min_ready(set: &DaemonSet) -> i32 {
     spec(set).min_ready_seconds.unwrap_or(0)
 }
 
 impl Controller {
-    fn watch(self: &Arc<Self>) {
-        let events = Arc::downgrade(self);
-        self.sets.add_handler(move |delta| {
-            let Some(controller) = events.upgrade() else { return };
-            let key = delta.object().key();
-            if matches!(delta, Delta::Deleted(_)) {
-                controller.expectations.forget(&key);
-            }
-            controller.queue.add(key);
-        });
-        let events = Arc::downgrade(self);
-        self.pods.add_handler(move |delta| {
-            if let Some(controller) = events.upgrade() {
-                controller.pod_changed(delta);
-            }
-        });
+    fn watch_nodes(self: &Arc<Self>) {
         let events = Arc::downgrade(self);
         self.nodes.add_handler(move |delta| {
             if let Delta::Updated { old, new } = delta
@@ -120,43 +113,12 @@ impl Controller {
         });
     }
 
-    fn owner_of(&self, pod: &Pod) -> Option<Arc<DaemonSet>> {
-        let reference = pod.controller_ref().filter(|r| r.kind == "DaemonSet")?;
-        self.sets.cache().get(pod.namespace(), &reference.name).filter(|set| set.uid() == reference.uid)
-    }
-
-    fn pod_changed(&self, delta: &Delta<Pod>) {
-        if let Delta::Updated { old, new } = delta
-            && old.controller_ref() != new.controller_ref()
-            && let Some(former) = self.owner_of(old)
-        {
-            self.queue.add(former.key());
-        }
-        let pod = delta.object();
-        let Some(set) = self.owner_of(pod) else {
-            if pod.controller_ref().is_none() && !matches!(delta, Delta::Deleted(_)) {
-                for set in self.sets.cache().in_namespace(pod.namespace()) {
-                    if owner::selector_of(&spec(&set).selector).matches_map(pod.labels()) {
-                        self.queue.add(set.key());
-                    }
-                }
-            }
-            return;
-        };
-        match delta {
-            Delta::Added(_) if !pod.is_deleting() => self.expectations.creation_observed(&set.key()),
-            Delta::Updated { old, .. } if !pod.is_deleting() || old.is_deleting() => {}
-            _ => self.expectations.deletion_observed(&set.key(), pod.uid()),
-        }
-        self.queue.add(set.key());
-    }
-
     async fn sync(&self, key: &str) -> Result<(), Error> {
         let Some(set) = self.sets.cache().get_key(key) else {
-            self.expectations.forget(key);
+            self.own.forget(key);
             return Ok(());
         };
-        let selector = owner::selector_of(&spec(&set).selector);
+        let selector = selector(&set);
         if selector.is_everything() {
             let message = "This daemon set is selecting all pods. A non-empty selector is required.";
             self.context.recorder.event(&*set, EventType::Warning, "SelectingAll", message);
@@ -165,25 +127,21 @@ impl Controller {
         if set.is_deleting() {
             return Ok(());
         }
+        if let Some(wait) = self.own.wait(key) {
+            self.queue.add_after(key.to_owned(), wait);
+            return Ok(());
+        }
         let client = &self.context.client;
-        let revisions = history::list(client, self.revisions.cache(), &*set, &selector).await?;
+        let revisions = history::list(client, &self.revisions, &*set, &selector).await?;
         let naming =
             Naming { hash_label: REVISION_LABEL, annotations: set.metadata.annotations.clone().unwrap_or_default() };
         let mut collisions = set.status.as_ref().and_then(|s| s.collision_count).unwrap_or(0);
         let template = &spec(&set).template;
         let current = history::current(client, &*set, template, &revisions, &naming, &mut collisions).await?;
         let hash = current.label(REVISION_LABEL).unwrap_or_default().to_owned();
-        let unseen = self.expectations.wait(key);
-        let may_act = unseen.is_none();
-        if let Some(wait) = unseen {
-            self.queue.add_after(key.to_owned(), wait);
-        }
-        let mut result = Ok(());
-        if may_act {
-            result = self.act(&set, &selector, &hash).await;
-        }
+        let result = self.act(key, &set, &selector, &hash).await;
         let view = self.view(&set, &selector).await?;
-        self.write_status(&set, &view, &hash, collisions, may_act).await?;
+        self.write_status(key, &set, &view, &hash, collisions).await?;
         result?;
         let live = |r: &ControllerRevision| {
             let label = r.label(REVISION_LABEL);
@@ -192,29 +150,23 @@ impl Controller {
         history::truncate(client, &revisions, spec(&set).revision_history_limit.unwrap_or(10), live).await
     }
 
-    async fn view(&self, set: &DaemonSet, selector: &meta::selector::LabelSelector) -> Result<View, Error> {
-        let cache = self.pods.cache();
-        let mut candidates = cache.by_index(BY_CONTROLLER, set.uid());
-        candidates.extend(cache.by_index(BY_CONTROLLER, &format!("orphan/{}", set.namespace())));
+    async fn view(&self, set: &DaemonSet, selector: &LabelSelector) -> Result<View, Error> {
+        let candidates = follow::candidates(set, &self.pods);
         let claimed = owner::claim_all(&self.context.client, set, candidates, selector, |_| true).await?;
         Ok(View::new(self.nodes.cache().list(), claimed))
     }
 
-    async fn act(
-        &self,
-        set: &Arc<DaemonSet>,
-        selector: &meta::selector::LabelSelector,
-        hash: &str,
-    ) -> Result<(), Error> {
+    async fn act(&self, key: &str, set: &Arc<DaemonSet>, selector: &LabelSelector, hash: &str) -> Result<(), Error> {
         let view = self.view(set, selector).await?;
         let plan = self.plan(set, &view, hash);
-        self.execute(set, plan, hash).await?;
+        self.execute(key, set, plan, hash).await?;
         let rolling = spec(set).update_strategy.as_ref().and_then(|s| s.type_.as_deref()) != Some("OnDelete");
-        if !rolling || !self.expectations.satisfied(&set.key()) {
+        // What was just done must be seen before more is: the view is from before it.
+        if !rolling || self.own.wait(key).is_some() {
             return Ok(());
         }
         let plan = rollout::plan(set, &view, hash, rt::time::now());
-        self.execute(set, plan, hash).await
+        self.execute(key, set, plan, hash).await
     }
 
     fn plan(&self, set: &DaemonSet, view: &View, hash: &str) -> Plan {
@@ -291,14 +243,13 @@ impl Controller {
         false
     }
 
-    async fn execute(&self, set: &Arc<DaemonSet>, mut plan: Plan, hash: &str) -> Result<(), Error> {
+    async fn execute(&self, key: &str, set: &Arc<DaemonSet>, mut plan: Plan, hash: &str) -> Result<(), Error> {
         plan.create_on.truncate(BURST);
         plan.delete.truncate(BURST);
         if plan.create_on.is_empty() && plan.delete.is_empty() {
             return Ok(());
         }
-        let key = set.key();
-        let control = PodControl { client: &self.context.client, recorder: &self.context.recorder, owner: &**set };
+        let control = PodControl { writes: self.writes(key), recorder: &self.context.recorder, owner: &**set };
         let template = nodes::template(set, hash);
         let made: Vec<Pod> = plan
             .create_on
@@ -309,32 +260,27 @@ impl Controller {
                 pod
             })
             .collect();
-        self.expectations.expect_deletions(&key, plan.delete.iter().map(|p| p.uid().to_owned()));
-        self.expectations.add_creations(&key, made.len());
-        let (count, error) = control.create_slow_start(&made).await;
-        (count..made.len()).for_each(|_| self.expectations.creation_observed(&key));
+        let (_, error) = control.create_slow_start(&made).await;
         let results = join_all(plan.delete.iter().map(|pod| control.delete(pod))).await;
-        let mut failed = error.filter(|e| !namespace_terminating(e));
-        for (pod, result) in plan.delete.iter().zip(results) {
-            if let Err(error) = result {
-                self.expectations.deletion_observed(&key, pod.uid());
-                failed = Some(error);
-            }
-        }
-        failed.map_or(Ok(()), Err)
+        let failed = results.into_iter().find_map(Result::err);
+        failed.or(error.filter(|e| !namespace_terminating(e))).map_or(Ok(()), Err)
+    }
+
+    fn writes<'a>(&'a self, key: &'a str) -> Writes<'a> {
+        Writes { client: &self.context.client, own: &self.own, key }
     }
 
     async fn write_status(
         &self,
+        key: &str,
         set: &DaemonSet,
         view: &View,
         hash: &str,
         collisions: i32,
-        observed: bool,
     ) -> Result<(), Error> {
         let old = set.status.clone().unwrap_or_default();
         let mut status = rollout::status(set, view, hash, rt::time::now());
-        status.observed_generation = if observed { set.metadata.generation } else { old.observed_generation };
+        status.observed_generation = set.metadata.generation;
         status.conditions.clone_from(&old.conditions);
         status.collision_count = Some(collisions).filter(|n| *n > 0).or(old.collision_count);
         if let Some(wait) = view.next_available(min_ready(set), rt::time::now()) {
@@ -350,7 +296,7 @@ impl Controller {
             return Ok(());
         }
         let changed = DaemonSet { status: Some(status), ..set.clone() };
-        match self.context.client.update_status(&changed).await {
+        match self.writes(key).update_status(&changed).await {
             Err(error) if !error.is_not_found() => Err(error),
             _ => Ok(()),
         }

@@ -6,7 +6,6 @@
 mod plan;
 mod replica_sets;
 mod status;
-mod unseen;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,17 +14,15 @@ use api::Kind;
 use api::k8s::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
 use api::k8s::core::v1::Pod;
 use client::{DeleteOptions, Error};
-use informer::{Delta, EventType, Informer, Queue, run_workers};
+use informer::{Delta, EventType, Informer, OwnWrites, Queue, run_workers};
 use rt::time::Timestamp;
 
 use crate::frame::Context;
 use crate::owner;
 use crate::workload::deployment::replica_sets::Sets;
-use crate::workload::deployment::unseen::Unseen;
+use crate::workload::follow::{self, BY_CONTROLLER};
 use crate::workload::pod_control::namespace_terminating;
-use crate::workload::replicas::by_controller;
-
-const BY_CONTROLLER: &str = "controller";
+use crate::workload::writes::Writes;
 
 struct Controller {
     context: Context,
@@ -33,15 +30,7 @@ struct Controller {
     sets: Informer<ReplicaSet>,
     pods: Informer<Pod>,
     queue: Arc<Queue<String>>,
-    /// What was written to ReplicaSets and the cache may not show yet.
-    unseen: Unseen,
-}
-
-fn set_by_controller(set: &ReplicaSet) -> Vec<String> {
-    match set.controller_ref() {
-        Some(reference) => vec![reference.uid.clone()],
-        None => vec![format!("orphan/{}", set.namespace())],
-    }
+    own: OwnWrites,
 }
 
 /// Runs the controller.
@@ -49,9 +38,11 @@ pub(crate) async fn run(context: Context) {
     let factory = context.factory.clone();
     let (deployments, sets, pods) =
         (factory.informer::<Deployment>(), factory.informer::<ReplicaSet>(), factory.informer::<Pod>());
-    sets.add_index(BY_CONTROLLER, set_by_controller);
-    pods.add_index(BY_CONTROLLER, by_controller);
+    pods.add_index(BY_CONTROLLER, follow::by_controller);
     let queue = Arc::new(Queue::new());
+    let woken = queue.clone();
+    let own = OwnWrites::new(None, move |key| woken.add(key)).over(&deployments).over(&sets);
+    follow::follow(&deployments, &sets, &queue, |deployment| Some(plan::selector(deployment)));
     let (shutdown, workers) = (context.shutdown.clone(), context.options.workers);
     let controller = Arc::new(Controller {
         context,
@@ -59,21 +50,7 @@ pub(crate) async fn run(context: Context) {
         sets: sets.clone(),
         pods: pods.clone(),
         queue: queue.clone(),
-        unseen: Unseen::default(),
-    });
-    let of_deployment = Arc::downgrade(&controller);
-    deployments.add_handler(move |delta| {
-        let Some(controller) = of_deployment.upgrade() else { return };
-        if let Delta::Deleted(deployment) = delta {
-            controller.unseen.forget_all(deployment.uid());
-        }
-        controller.queue.add(delta.object().key());
-    });
-    let of_set = Arc::downgrade(&controller);
-    sets.add_handler(move |delta| {
-        if let Some(controller) = of_set.upgrade() {
-            controller.set_changed(delta);
-        }
+        own,
     });
     let of_pod = Arc::downgrade(&controller);
     pods.add_handler(move |delta| {
@@ -99,38 +76,11 @@ struct Rollout {
 }
 
 impl Controller {
-    fn deployment_of(&self, set: &ReplicaSet) -> Option<Arc<Deployment>> {
-        let reference = set.controller_ref().filter(|r| r.kind == "Deployment")?;
-        self.deployments.cache().get(set.namespace(), &reference.name).filter(|d| d.uid() == reference.uid)
-    }
-
-    fn set_changed(&self, delta: &Delta<ReplicaSet>) {
-        if let Delta::Updated { old, new } = delta
-            && old.controller_ref() != new.controller_ref()
-            && let Some(former) = self.deployment_of(old)
-        {
-            self.queue.add(former.key());
-        }
-        let set = delta.object();
-        if matches!(delta, Delta::Deleted(_)) {
-            self.unseen.forget(set);
-        }
-        if let Some(deployment) = self.deployment_of(set) {
-            self.queue.add(deployment.key());
-        } else if set.controller_ref().is_none() && !matches!(delta, Delta::Deleted(_)) {
-            for deployment in self.deployments.cache().in_namespace(set.namespace()) {
-                if plan::selector(&deployment).matches_map(set.labels()) {
-                    self.queue.add(deployment.key());
-                }
-            }
-        }
-    }
-
     /// A Recreate rollout waits for the last old pod to go.
     fn pod_deleted(&self, pod: &Pod) {
         let Some(reference) = pod.controller_ref().filter(|r| r.kind == "ReplicaSet") else { return };
         let Some(set) = self.sets.cache().get(pod.namespace(), &reference.name) else { return };
-        if let Some(deployment) = self.deployment_of(&set)
+        if let Some(deployment) = follow::owner_of(&self.deployments, &*set)
             && plan::is_recreate(&deployment)
         {
             self.queue.add(deployment.key());
@@ -138,21 +88,21 @@ impl Controller {
     }
 
     async fn sync(&self, key: &str) -> Result<(), Error> {
-        let Some(deployment) = self.deployments.cache().get_key(key) else { return Ok(()) };
+        let Some(deployment) = self.deployments.cache().get_key(key) else {
+            self.own.forget(key);
+            return Ok(());
+        };
         let selector = plan::selector(&deployment);
         if selector.is_everything() {
             let message = "This deployment is selecting all pods. A non-empty selector is required.";
             self.context.recorder.event(&*deployment, EventType::Warning, "SelectingAll", message);
             return Ok(());
         }
-        let cache = self.sets.cache();
-        if let Some(wait) = self.unseen.wait(deployment.uid(), |key| cache.get_key(key)) {
-            // The cache's news of the set brings the key back sooner.
+        if let Some(wait) = self.own.wait(key) {
             self.queue.add_after(key.to_owned(), wait);
             return Ok(());
         }
-        let mut candidates = cache.by_index(BY_CONTROLLER, deployment.uid());
-        candidates.extend(cache.by_index(BY_CONTROLLER, &format!("orphan/{}", deployment.namespace())));
+        let candidates = follow::candidates(&*deployment, &self.sets);
         let claimed = owner::claim_all(&self.context.client, &*deployment, candidates, &selector, |_| true).await?;
         let sets = Sets::new(&deployment, claimed);
         let rollout = Rollout { deployment: (*deployment).clone(), sets, now: rt::time::now() };
@@ -271,7 +221,7 @@ impl Controller {
             return Ok(set.clone());
         }
         changed.spec.get_or_insert_default().replicas = Some(target);
-        let changed = self.update_set(&rollout.deployment, &changed).await?;
+        let changed = self.writes(&rollout.deployment.key()).update(&changed).await?;
         if before != target {
             let direction = if before < target { "up" } else { "down" };
             let message = format!("Scaled {direction} replica set {} from {before} to {target}", set.name());
@@ -280,24 +230,8 @@ impl Controller {
         Ok(Arc::new(changed))
     }
 
-    /// Writes a set, and remembers what the cache has to show before the Deployment is looked at again.
-    async fn update_set(&self, deployment: &Deployment, set: &ReplicaSet) -> Result<ReplicaSet, Error> {
-        let written = self.context.client.update(set).await;
-        match &written {
-            Ok(written) => self.unseen.note(deployment.uid(), written),
-            Err(error) => self.ask_after(deployment, set, error).await,
-        }
-        written
-    }
-
-    /// A write without a clear answer may have been done: the set as it is tells.
-    async fn ask_after(&self, deployment: &Deployment, set: &ReplicaSet, error: &Error) {
-        if error.status().is_some_and(|status| status.code < 500) {
-            return;
-        }
-        if let Ok(found) = self.context.client.get::<ReplicaSet>(set.namespace(), set.name()).await {
-            self.unseen.note(deployment.uid(), &found);
-        }
+    fn writes<'a>(&'a self, key: &'a str) -> Writes<'a> {
+        Writes { client: &self.context.client, own: &self.own, key }
     }
 
     async fn scale_proportionally(&self, rollout: &Rollout) -> Result<(), Error> {
@@ -307,9 +241,7 @@ impl Controller {
 
     async fn clean_up(&self, rollout: &Rollout) -> Result<(), Error> {
         for set in plan::expired(rollout) {
-            let done =
-                self.context.client.delete::<ReplicaSet>(set.namespace(), set.name(), &DeleteOptions::default()).await;
-            match done {
+            match self.writes(&rollout.deployment.key()).delete(&*set, &DeleteOptions::default()).await {
                 Err(error) if !error.is_not_found() => return Err(error),
                 _ => {}
             }
@@ -319,7 +251,7 @@ impl Controller {
 
     async fn write(&self, deployment: &Deployment, status: DeploymentStatus) -> Result<Deployment, Error> {
         let changed = Deployment { status: Some(status), ..deployment.clone() };
-        let mut written: Deployment = self.context.client.update_status(&changed).await?;
+        let mut written: Deployment = self.writes(&deployment.key()).update_status(&changed).await?;
         written.metadata.managed_fields = None;
         Ok(written)
     }

@@ -10,14 +10,12 @@ use api::k8s::apps::v1::ControllerRevision;
 use api::k8s::core::v1::{PodTemplate, PodTemplateSpec};
 use api::metav1::ObjectMeta;
 use client::{Client, DeleteOptions, Error, PatchKind};
-use informer::Cache;
+use informer::Informer;
 use meta::selector::LabelSelector;
 use serde_json::{Value, json};
 
 use crate::owner::{self, controller_reference};
-
-/// The index of revisions by the uid of their controller; orphans are under `orphan/<namespace>`.
-pub(crate) const BY_CONTROLLER: &str = "controller";
+use crate::workload::follow;
 
 /// The label of pods and revisions that names the revision.
 pub(crate) const REVISION_LABEL: &str = "controller-revision-hash";
@@ -32,14 +30,6 @@ pub(crate) fn template_hash(template: &PodTemplateSpec, collisions: Option<i32>)
     // The alphabet of generated names, so that no hash spells a word.
     const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     hash.to_string().bytes().map(|digit| ALPHABET[usize::from(digit) % ALPHABET.len()] as char).collect()
-}
-
-/// Index values of a revision.
-pub(crate) fn by_controller(revision: &ControllerRevision) -> Vec<String> {
-    match revision.controller_ref() {
-        Some(reference) => vec![reference.uid.clone()],
-        None => vec![format!("orphan/{}", revision.namespace())],
-    }
 }
 
 fn patch_of(template: &PodTemplateSpec) -> Value {
@@ -70,12 +60,11 @@ pub(crate) fn keeps(revision: &ControllerRevision, template: &PodTemplateSpec) -
 /// An adoption failed.
 pub(crate) async fn list<O: Kind>(
     client: &Client,
-    cache: &Cache<ControllerRevision>,
+    kept: &Informer<ControllerRevision>,
     owner: &O,
     selector: &LabelSelector,
 ) -> Result<Vec<Arc<ControllerRevision>>, Error> {
-    let mut candidates = cache.by_index(BY_CONTROLLER, owner.uid());
-    candidates.extend(cache.by_index(BY_CONTROLLER, &format!("orphan/{}", owner.namespace())));
+    let candidates = follow::candidates(owner, kept);
     let mut revisions = owner::claim_all(client, owner, candidates, selector, |_| true).await?;
     revisions.sort_by_key(|r| (r.revision, r.metadata.creation_timestamp.as_ref().map(|t| t.0), r.name().to_owned()));
     Ok(revisions)

@@ -6,6 +6,7 @@
 
 mod calculate;
 mod metrics;
+mod monitor;
 mod normalize;
 mod round;
 mod source;
@@ -21,6 +22,7 @@ use meta::selector::LabelSelector;
 use parking_lot::Mutex;
 use rt::HashMap;
 
+use self::monitor::Monitor;
 use self::normalize::Memory;
 use crate::frame::Context;
 
@@ -31,6 +33,7 @@ struct Controller {
     memory: Mutex<HashMap<String, Memory>>,
     /// The pods of each autoscaler's target, as last seen.
     selectors: Mutex<HashMap<String, LabelSelector>>,
+    monitor: Monitor,
 }
 
 /// Runs the controller.
@@ -50,15 +53,24 @@ pub(crate) async fn run(context: Context) {
     });
     autoscalers.synced().await;
     pods.synced().await;
-    let controller =
-        Arc::new(Controller { context, autoscalers, pods, memory: Mutex::default(), selectors: Mutex::default() });
+    let controller = Arc::new(Controller {
+        context,
+        autoscalers,
+        pods,
+        memory: Mutex::default(),
+        selectors: Mutex::default(),
+        monitor: Monitor::new(),
+    });
     let again = queue.clone();
     run_workers("horizontal pod autoscaler", queue, workers, shutdown, move |key: String| {
         let (controller, again) = (controller.clone(), again.clone());
         async move {
+            controller.monitor.autoscalers(controller.autoscalers.cache().len());
             let Some(found) = controller.autoscalers.cache().get_key(&key) else {
                 controller.memory.lock().remove(&key);
                 controller.selectors.lock().remove(&key);
+                let (namespace, name) = key.split_once('/').unwrap_or_default();
+                controller.monitor.desired(namespace, name, 0);
                 return Ok::<(), client::Error>(());
             };
             if let Err(why) = controller.sync(&found).await {

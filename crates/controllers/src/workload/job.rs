@@ -5,6 +5,7 @@
 //! count goes up.
 
 mod backoff;
+mod gang;
 mod indexes;
 mod manage;
 mod policy;
@@ -19,18 +20,18 @@ use api::k8s::batch::v1::{Job, JobStatus};
 use api::k8s::core::v1::Pod;
 use api::metav1::Time;
 use client::{Error, PatchKind};
-use informer::{Delta, EventType, Expectations, Informer, OwnWrites, Queue, run_workers};
+use informer::{Delta, EventType, Informer, OwnWrites, Queue, run_workers};
 use parking_lot::Mutex;
-use rt::{HashMap, HashSet};
+use rt::HashMap;
 use serde_json::json;
 
 use self::backoff::Record;
+use self::gang::Gangs;
 use self::round::{FINALIZER, Round, has_finalizer, is_finished, is_suspended, new_condition, spec};
 use crate::frame::Context;
-use crate::workload::replicas::by_controller;
+use crate::workload::follow::{self, BY_CONTROLLER};
+use crate::workload::writes::{Writes, is_unclear};
 use crate::{owner, pods};
-
-const BY_CONTROLLER: &str = "controller";
 
 /// What the queue holds.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,29 +46,23 @@ struct Controller {
     jobs: Informer<Job>,
     pods: Informer<Pod>,
     queue: Arc<Queue<Key>>,
-    expectations: Expectations,
-    own_writes: OwnWrites,
-    /// By job, pods whose finalizer was removed and whose change the cache has not shown yet.
-    released: Mutex<HashMap<String, HashSet<String>>>,
+    own: OwnWrites,
     backoff: Mutex<HashMap<String, Record>>,
+    /// None when jobs are not scheduled as gangs.
+    gangs: Option<Gangs>,
 }
 
 /// Runs the controller.
 pub(crate) async fn run(context: Context) {
     let (jobs, pods) = (context.factory.informer::<Job>(), context.factory.informer::<Pod>());
-    pods.add_index(BY_CONTROLLER, by_controller);
+    pods.add_index(BY_CONTROLLER, follow::by_controller);
     let queue = Arc::new(Queue::new());
+    let woken = queue.clone();
+    let own = OwnWrites::new(Some("job_controller"), move |key| woken.add(Key::Job(key))).over(&jobs).over(&pods);
+    let gangs = Gangs::new(&context);
     let (shutdown, workers) = (context.shutdown.clone(), context.options.workers);
-    let controller = Arc::new(Controller {
-        context,
-        jobs,
-        pods,
-        queue: queue.clone(),
-        expectations: Expectations::new(),
-        own_writes: OwnWrites::default(),
-        released: Mutex::default(),
-        backoff: Mutex::default(),
-    });
+    let controller =
+        Arc::new(Controller { context, jobs, pods, queue: queue.clone(), own, backoff: Mutex::default(), gangs });
     let events = Arc::downgrade(&controller);
     controller.jobs.add_handler(move |delta| {
         if let Some(controller) = events.upgrade() {
@@ -82,6 +77,9 @@ pub(crate) async fn run(context: Context) {
     });
     controller.jobs.synced().await;
     controller.pods.synced().await;
+    if let Some(gangs) = &controller.gangs {
+        gangs.synced().await;
+    }
     run_workers("job", queue, workers, shutdown, move |key: Key| {
         let controller = controller.clone();
         async move {
@@ -106,80 +104,58 @@ impl Controller {
             let there = self.pods.cache().by_index(BY_CONTROLLER, job.uid());
             there.iter().filter(|p| has_finalizer(p)).for_each(|p| self.queue.add(Key::Orphan(p.key())));
         }
-        if matches!(delta, Delta::Deleted(_)) {
-            self.expectations.forget(&job.key());
-            self.own_writes.forget(&job.key());
-        }
         self.queue.add(Key::Job(job.key()));
     }
 
-    fn owner_of(&self, pod: &Pod) -> Option<Arc<Job>> {
-        let reference = pod.controller_ref().filter(|r| r.kind == "Job")?;
-        self.jobs.cache().get(pod.namespace(), &reference.name).filter(|job| job.uid() == reference.uid)
-    }
-
     fn pod_changed(&self, delta: &Delta<Pod>) {
+        let jobs = follow::concerned(&self.jobs, delta, |job| spec(job).selector.as_ref().map(owner::selector_of));
+        jobs.iter().for_each(|job| self.queue.add(Key::Job(job.key())));
         let pod = delta.object();
-        if let Delta::Updated { old, new } = delta
-            && old.controller_ref() != new.controller_ref()
-            && let Some(former) = self.owner_of(old)
-        {
-            self.queue.add(Key::Job(former.key()));
-        }
-        let gone = matches!(delta, Delta::Deleted(_));
-        let Some(job) = self.owner_of(pod) else {
-            let ours = pod.controller_ref().is_none_or(|r| r.kind == "Job");
-            if !gone && ours && has_finalizer(pod) {
-                self.queue.add(Key::Orphan(pod.key()));
-            }
-            if !gone && pod.controller_ref().is_none() {
-                for job in self.jobs.cache().in_namespace(pod.namespace()) {
-                    let selector = spec(&job).selector.as_ref();
-                    if selector.is_some_and(|s| owner::selector_of(s).matches_map(pod.labels())) {
-                        self.queue.add(Key::Job(job.key()));
-                    }
-                }
-            }
+        if matches!(delta, Delta::Deleted(_)) || !has_finalizer(pod) {
             return;
+        }
+        let held = match follow::owner_of(&self.jobs, &**pod) {
+            Some(job) => is_finished(&job),
+            None => pod.controller_ref().is_none_or(|r| r.kind == "Job"),
         };
-        let key = job.key();
-        if gone || !has_finalizer(pod) {
-            let mut released = self.released.lock();
-            if let Some(uids) = released.get_mut(&key) {
-                uids.remove(pod.uid());
-                if uids.is_empty() {
-                    released.remove(&key);
-                }
-            }
-        }
-        match delta {
-            Delta::Added(_) if !pod.is_deleting() => self.expectations.creation_observed(&key),
-            Delta::Updated { old, .. } if !pod.is_deleting() || old.is_deleting() => {}
-            _ => self.expectations.deletion_observed(&key, pod.uid()),
-        }
-        if !gone && has_finalizer(pod) && is_finished(&job) {
+        if held {
             self.queue.add(Key::Orphan(pod.key()));
         }
-        self.queue.add(Key::Job(key));
     }
 
     async fn release_orphan(&self, key: &str) -> Result<(), Error> {
         let Some(pod) = self.pods.cache().get_key(key) else { return Ok(()) };
-        match self.owner_of(&pod) {
+        match follow::owner_of(&self.jobs, &*pod) {
             Some(job) if is_foreign(&job) || !is_finished(&job) => Ok(()),
-            _ => self.remove_finalizer(&pod).await,
+            _ => self.remove_finalizer(None, &pod).await,
         }
     }
 
-    async fn remove_finalizer(&self, pod: &Pod) -> Result<(), Error> {
+    /// Lets a pod go; for a job, this has to be seen before the job is looked at again.
+    async fn remove_finalizer(&self, job: Option<&str>, pod: &Pod) -> Result<(), Error> {
         if !has_finalizer(pod) {
             return Ok(());
         }
+        let client = &self.context.client;
         let patch = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": [FINALIZER]}});
-        match self.context.client.patch::<Pod>(pod.namespace(), pod.name(), &PatchKind::Strategic, &patch).await {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(()),
+        let done = client.patch::<Pod>(pod.namespace(), pod.name(), &PatchKind::Strategic, &patch).await.map(drop);
+        let released = match &done {
+            Ok(()) => true,
+            Err(error) if error.is_not_found() => true,
+            Err(error) if is_unclear(error) => match client.get::<Pod>(pod.namespace(), pod.name()).await {
+                Ok(found) => found.uid() != pod.uid() || !has_finalizer(&found),
+                Err(error) => error.is_not_found(),
+            },
+            Err(_) => false,
+        };
+        if let (true, Some(job)) = (released, job) {
+            self.own.expect(job, pod, |pod| !has_finalizer(pod));
         }
+        if released { Ok(()) } else { done }
+    }
+
+    fn writes<'a>(&'a self, key: &'a str) -> Writes<'a> {
+        Writes { client: &self.context.client, own: &self.own, key }
     }
 
     async fn sync(&self, key: &str) -> Result<(), Error> {
@@ -190,8 +166,8 @@ impl Controller {
         if is_foreign(&cached) {
             return Ok(());
         }
-        if let Some(wait) = self.own_writes.wait(key, cached.metadata.resource_version.as_deref()) {
-            // What the pods' cache shows may be counted in the newer job.
+        if let Some(wait) = self.own.wait(key) {
+            // What the pods' cache shows may be counted in a newer job than the cached one.
             self.queue.add_after(Key::Job(key.to_owned()), wait);
             return Ok(());
         }
@@ -199,37 +175,31 @@ impl Controller {
             self.backoff.lock().remove(key);
             return Ok(());
         }
-        let unseen = self.expectations.wait(key);
-        let may_act = unseen.is_none();
-        if let Some(wait) = unseen {
-            self.queue.add_after(Key::Job(key.to_owned()), wait);
-        }
         let mut job = (*cached).clone();
         let pods = self.claim(&job).await?;
+        let group = match &self.gangs {
+            Some(gangs) => gangs.ensure(&self.context, &cached, &pods).await?,
+            None => None,
+        };
         let now = rt::time::now();
         let status = job.status.get_or_insert_default();
         status.uncounted_terminated_pods.get_or_insert_default();
         if status.start_time.is_none() && !is_suspended(&cached) {
             status.start_time = Some(Time(now));
         }
-        let released = self.released.lock().get(key).cloned().unwrap_or_default();
         let record = self.backoff.lock().get(key).cloned().unwrap_or_default();
-        let mut round = Round::new(job, pods, released, &record, now);
+        let mut round = Round::new(job, pods, &record, now);
+        round.group = group;
         round.judge();
         self.await_deadline(key, &round);
-        let result = if round.finished.is_some() {
-            self.stop(&mut round, may_act).await
-        } else {
-            self.go_on(key, &mut round, may_act).await
-        };
+        let result =
+            if round.finished.is_some() { self.stop(key, &mut round).await } else { self.go_on(key, &mut round).await };
         self.track(key, round, cached.status.clone().unwrap_or_default()).await?;
         result
     }
 
     fn forget(&self, key: &str) {
-        self.expectations.forget(key);
-        self.own_writes.forget(key);
-        self.released.lock().remove(key);
+        self.own.forget(key);
         self.backoff.lock().remove(key);
     }
 
@@ -246,18 +216,16 @@ impl Controller {
 
     async fn claim(&self, job: &Job) -> Result<Vec<Arc<Pod>>, Error> {
         let Some(selector) = spec(job).selector.as_ref().map(owner::selector_of) else { return Ok(Vec::new()) };
-        let cache = self.pods.cache();
-        let mut candidates = cache.by_index(BY_CONTROLLER, job.uid());
-        candidates.extend(cache.by_index(BY_CONTROLLER, &format!("orphan/{}", job.namespace())));
+        let candidates = follow::candidates(job, &self.pods);
         let client = &self.context.client;
         owner::claim_all_with(client, job, candidates, &selector, pods::is_active, Some(FINALIZER)).await
     }
 
     /// The job is over: its running pods go.
-    async fn stop(&self, round: &mut Round, may_act: bool) -> Result<(), Error> {
+    async fn stop(&self, key: &str, round: &mut Round) -> Result<(), Error> {
         let active = std::mem::take(&mut round.active);
-        let (deleted, ready, result) = self.delete_pods(&round.job, &active).await;
-        if deleted != round.active_count || !may_act {
+        let (deleted, ready, result) = self.delete_pods(key, &round.job, &active).await;
+        if deleted != round.active_count {
             // Not all is known to be gone: the end is said in another pass.
             round.finished = None;
         }
@@ -267,8 +235,8 @@ impl Controller {
         result
     }
 
-    async fn go_on(&self, key: &str, round: &mut Round, may_act: bool) -> Result<(), Error> {
-        let managed = may_act && !round.job.is_deleting();
+    async fn go_on(&self, key: &str, round: &mut Round) -> Result<(), Error> {
+        let managed = !round.job.is_deleting();
         let result = if managed { self.manage(key, round).await } else { Ok(()) };
         let complete = match spec(&round.job).completions {
             None => round.succeeded > 0 && round.active_count == 0,

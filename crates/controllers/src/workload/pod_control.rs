@@ -6,13 +6,14 @@ use std::sync::Arc;
 use api::Kind;
 use api::k8s::core::v1::{Pod, PodTemplateSpec};
 use api::metav1::ObjectMeta;
-use client::{Client, DeleteOptions, Error};
+use client::{DeleteOptions, Error};
 use futures::future::join_all;
 use informer::{EventType, Recorder};
 use rt::HashMap;
 
 use crate::owner::controller_reference;
 use crate::pods;
+use crate::workload::writes::{Writes, is_unclear};
 
 /// The pod that a template makes for an owner.
 pub(crate) fn pod_from_template<O: Kind>(owner: &O, template: &PodTemplateSpec) -> Pod {
@@ -46,7 +47,7 @@ pub(crate) fn namespace_terminating(error: &Error) -> bool {
 
 /// Makes and removes pods for one owner, with upstream's events.
 pub(crate) struct PodControl<'a, O> {
-    pub(crate) client: &'a Client,
+    pub(crate) writes: Writes<'a>,
     pub(crate) recorder: &'a Recorder,
     pub(crate) owner: &'a O,
 }
@@ -54,7 +55,7 @@ pub(crate) struct PodControl<'a, O> {
 impl<O: Kind> PodControl<'_, O> {
     /// Creates a pod.
     pub(crate) async fn create(&self, pod: &Pod) -> Result<Pod, Error> {
-        match self.client.create(pod).await {
+        match self.writes.create(pod).await {
             Ok(made) => {
                 let message = format!("Created pod: {}", made.name());
                 self.recorder.event(self.owner, EventType::Normal, "SuccessfulCreate", message);
@@ -76,7 +77,12 @@ impl<O: Kind> PodControl<'_, O> {
         let (mut made, mut batch) = (0, 1);
         while made < pods.len() {
             let end = (made + batch).min(pods.len());
-            let results = join_all(pods[made..end].iter().map(|pod| self.create(pod))).await;
+            let tried = &pods[made..end];
+            let results = join_all(tried.iter().map(|pod| self.create(pod))).await;
+            let unclear = |result: &Result<Pod, Error>| result.as_ref().is_err_and(is_unclear);
+            let in_doubt: Vec<&Pod> =
+                tried.iter().zip(&results).filter(|(_, result)| unclear(result)).map(|(pod, _)| pod).collect();
+            self.writes.ask_for_children(&in_doubt).await;
             let (ok, failed): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
             made += ok.len();
             if let Some(Err(error)) = failed.into_iter().next() {
@@ -89,7 +95,7 @@ impl<O: Kind> PodControl<'_, O> {
 
     /// Deletes a pod; one that is gone already counts as deleted.
     pub(crate) async fn delete(&self, pod: &Pod) -> Result<(), Error> {
-        let done = self.client.delete::<Pod>(pod.namespace(), pod.name(), &DeleteOptions::of(pod.uid())).await;
+        let done = self.writes.delete(pod, &DeleteOptions::of(pod.uid())).await;
         match done {
             Ok(()) => {
                 let message = format!("Deleted pod: {}", pod.name());

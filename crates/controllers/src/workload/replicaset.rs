@@ -26,6 +26,10 @@ impl Replicas for ReplicaSet {
         self.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0)
     }
 
+    fn subsystem() -> &'static str {
+        "replicaset_controller"
+    }
+
     fn status(&self) -> ReplicaSetStatus {
         self.status.clone().unwrap_or_default()
     }

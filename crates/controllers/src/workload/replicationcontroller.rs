@@ -28,6 +28,10 @@ impl Replicas for ReplicationController {
         self.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0)
     }
 
+    fn subsystem() -> &'static str {
+        "replicationcontroller_controller"
+    }
+
     fn status(&self) -> ReplicaSetStatus {
         let status = self.status.clone().unwrap_or_default();
         let condition = |c: ReplicationControllerCondition| ReplicaSetCondition {

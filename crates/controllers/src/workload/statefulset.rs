@@ -15,16 +15,16 @@ use api::Kind;
 use api::k8s::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
 use api::k8s::core::v1::{PersistentVolumeClaim, Pod};
 use client::Error;
-use informer::{Delta, EventType, Informer, Queue, run_workers};
+use informer::{EventType, Informer, OwnWrites, Queue, run_workers};
 
 use crate::frame::Context;
+use crate::workload::follow;
 use crate::workload::history::{self, Naming};
-use crate::workload::replicas::by_controller;
+use crate::workload::writes::Writes;
 use crate::{owner, pods};
 
 use self::round::Round;
 
-const BY_CONTROLLER: &str = "controller";
 const HASH_LABEL: &str = "controller.kubernetes.io/hash";
 
 struct Controller {
@@ -34,6 +34,7 @@ struct Controller {
     claims: Informer<PersistentVolumeClaim>,
     revisions: Informer<ControllerRevision>,
     queue: Arc<Queue<String>>,
+    own: OwnWrites,
 }
 
 /// Runs the controller.
@@ -42,19 +43,14 @@ pub(crate) async fn run(context: Context) {
     let (sets, pods) = (factory.informer::<StatefulSet>(), factory.informer::<Pod>());
     let claims = factory.informer::<PersistentVolumeClaim>();
     let revisions = factory.informer::<ControllerRevision>();
-    pods.add_index(BY_CONTROLLER, by_controller);
-    revisions.add_index(history::BY_CONTROLLER, history::by_controller);
+    revisions.add_index(follow::BY_CONTROLLER, follow::by_controller);
     let queue = Arc::new(Queue::new());
+    let woken = queue.clone();
+    let own = OwnWrites::new(Some("statefulset_controller"), move |key| woken.add(key));
+    let own = own.over(&sets).over(&pods).over(&claims);
+    follow::follow(&sets, &pods, &queue, |set| set.spec.as_ref().map(|s| owner::selector_of(&s.selector)));
     let (shutdown, workers) = (context.shutdown.clone(), context.options.workers);
-    let controller = Arc::new(Controller { context, sets, pods, claims, revisions, queue: queue.clone() });
-    let handed = queue.clone();
-    controller.sets.add_handler(move |delta| handed.add(delta.object().key()));
-    let events = Arc::downgrade(&controller);
-    controller.pods.add_handler(move |delta| {
-        if let Some(controller) = events.upgrade() {
-            controller.pod_changed(delta);
-        }
-    });
+    let controller = Arc::new(Controller { context, sets, pods, claims, revisions, queue: queue.clone(), own });
     controller.sets.synced().await;
     controller.pods.synced().await;
     controller.claims.synced().await;
@@ -67,40 +63,20 @@ pub(crate) async fn run(context: Context) {
 }
 
 impl Controller {
-    fn owner_of(&self, pod: &Pod) -> Option<Arc<StatefulSet>> {
-        let reference = pod.controller_ref().filter(|r| r.kind == "StatefulSet")?;
-        self.sets.cache().get(pod.namespace(), &reference.name).filter(|set| set.uid() == reference.uid)
-    }
-
-    fn pod_changed(&self, delta: &Delta<Pod>) {
-        if let Delta::Updated { old, new } = delta
-            && old.controller_ref() != new.controller_ref()
-            && let Some(former) = self.owner_of(old)
-        {
-            self.queue.add(former.key());
-        }
-        let pod = delta.object();
-        if let Some(set) = self.owner_of(pod) {
-            self.queue.add(set.key());
-        } else if pod.controller_ref().is_none() && !matches!(delta, Delta::Deleted(_)) {
-            for set in self.sets.cache().in_namespace(pod.namespace()) {
-                if set.spec.as_ref().is_some_and(|s| owner::selector_of(&s.selector).matches_map(pod.labels())) {
-                    self.queue.add(set.key());
-                }
-            }
-        }
-    }
-
     async fn sync(&self, key: &str) -> Result<(), Error> {
-        let Some(set) = self.sets.cache().get_key(key) else { return Ok(()) };
+        let Some(set) = self.sets.cache().get_key(key) else {
+            self.own.forget(key);
+            return Ok(());
+        };
         let Some(spec) = &set.spec else { return Ok(()) };
+        if let Some(wait) = self.own.wait(key) {
+            self.queue.add_after(key.to_owned(), wait);
+            return Ok(());
+        }
         let client = &self.context.client;
         let selector = owner::selector_of(&spec.selector);
-        let revisions = history::list(client, self.revisions.cache(), &*set, &selector).await?;
-        let cache = self.pods.cache();
-        let mut candidates = cache.by_index(BY_CONTROLLER, set.uid());
-        let orphans = cache.by_index(BY_CONTROLLER, &format!("orphan/{}", set.namespace()));
-        candidates.extend(orphans);
+        let revisions = history::list(client, &self.revisions, &*set, &selector).await?;
+        let mut candidates = follow::candidates(&*set, &self.pods);
         candidates.retain(|pod| identity::split(pod.name()).is_some_and(|(parent, _)| parent == set.name()));
         let claimed = owner::claim_all(client, &*set, candidates, &selector, |_| true).await?;
         let mut collisions = set.status.as_ref().and_then(|s| s.collision_count).unwrap_or(0);
@@ -151,10 +127,14 @@ impl Controller {
             return Ok(());
         }
         let changed = StatefulSet { status: Some(status), ..set.clone() };
-        match self.context.client.update_status(&changed).await {
+        match self.writes(&set.key()).update_status(&changed).await {
             Err(error) if !error.is_not_found() => Err(error),
             _ => Ok(()),
         }
+    }
+
+    fn writes<'a>(&'a self, key: &'a str) -> Writes<'a> {
+        Writes { client: &self.context.client, own: &self.own, key }
     }
 
     fn event(&self, set: &StatefulSet, verb: &str, pod: &str, error: Option<&Error>) {

@@ -3,7 +3,7 @@
 use crate::{C, Defaults, Rules, Tree};
 
 /// Rules of the kind.
-pub const RULES: Rules = Rules { default, validate, ..Rules::NONE };
+pub const RULES: Rules = Rules { default, validate: create, validate_update: update, revalidate: false, ..Rules::NONE };
 
 fn default(body: &mut Tree) {
     let spec = body.make("spec");
@@ -17,6 +17,56 @@ fn default(body: &mut Tree) {
 /// The longest name: the job's own adds eleven characters, and 63 is the most.
 const NAME_MAX: usize = 52;
 
+fn create(job: &C) {
+    validate(job);
+    check_zone(&job.get("spec.timeZone"));
+}
+
+fn update(new: &C, old: &C) {
+    validate(new);
+    // A zone that was taken once stays, whatever today's data say.
+    let (zone, before) = (new.get("spec.timeZone"), old.get("spec.timeZone"));
+    if zone.value() != before.value() {
+        check_zone(&zone);
+    }
+}
+
+/// Names of files below a folder of zones, as upstream reads them: nothing that could lead out of it.
+fn is_zone_path(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'+');
+    let fine = |part: &str| {
+        !matches!(part, "." | "..")
+            && !part.starts_with('-')
+            && (1..=14).contains(&part.len())
+            && part.bytes().all(plain)
+    };
+    name.split('/').all(fine)
+}
+
+fn check_zone(zone: &C) {
+    if !zone.exists() {
+        return;
+    }
+    let name = zone.str();
+    if name.is_empty() {
+        zone.invalid("timeZone must be nil or non-empty string");
+        return;
+    }
+    let unknown = || zone.invalid(format!("unknown time zone {name}"));
+    if !is_zone_path(name) {
+        unknown();
+        return;
+    }
+    if name.eq_ignore_ascii_case("local") {
+        zone.invalid("timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones");
+    }
+    // Names are files to upstream, so that their case counts; what Go always knows is "UTC" and "Local".
+    let known = jiff::tz::TimeZone::get(name).is_ok_and(|found| found.iana_name() == Some(name));
+    if !known && name != "Local" {
+        unknown();
+    }
+}
+
 fn validate(job: &C) {
     let name = job.get("metadata.name");
     if name.len() > NAME_MAX {
@@ -29,14 +79,6 @@ fn validate(job: &C) {
             schedule.invalid("cannot use TZ or CRON_TZ in schedule, use timeZone field instead");
         } else if let Err(reason) = super::schedule::check(schedule.str()) {
             schedule.invalid(reason);
-        }
-    }
-    let zone = spec.get("timeZone");
-    if zone.exists() {
-        if zone.is_zero() {
-            zone.invalid("timeZone must be nil or non-empty string");
-        } else if zone.str().eq_ignore_ascii_case("local") {
-            zone.invalid("timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones");
         }
     }
     for field in ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {

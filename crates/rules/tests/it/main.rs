@@ -224,3 +224,50 @@ fn autoscalers_travel_through_v1() {
     rules::autoscaling::convert::convert(&mut travelled, &v1, &v2).expect("to v2");
     assert_eq!(travelled, original);
 }
+
+#[test]
+fn impossible_schedules_and_time_zones() {
+    let cron = |schedule: &str, zone: Option<&str>| {
+        let template = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}});
+        let mut value = json!({
+            "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "tick", "namespace": "default"},
+            "spec": {"schedule": schedule, "jobTemplate": {"spec": {"template": template}}},
+        });
+        if let Some(zone) = zone {
+            value["spec"]["timeZone"] = json!(zone);
+        }
+        value
+    };
+    let rules = &rules::batch::cron_job::RULES;
+    for (schedule, zone, want) in [
+        ("* * * * *", None, ""),
+        ("* * * * *", Some("Europe/Berlin"), ""),
+        ("* * * * *", Some("Etc/GMT+5"), ""),
+        ("* * * * *", Some("UTC"), ""),
+        ("61 * * * *", None, "spec.schedule: Invalid value: \"61 * * * *\": end of range (61) above maximum (59): 61"),
+        ("TZ=UTC * * * * *", None, "spec.schedule"),
+        (
+            "nonsense",
+            None,
+            "spec.schedule: Invalid value: \"nonsense\": expected exactly 5 fields, found 1: [nonsense]",
+        ),
+        (
+            "* * * * *",
+            Some("Mars/Phobos"),
+            "spec.timeZone: Invalid value: \"Mars/Phobos\": unknown time zone Mars/Phobos",
+        ),
+        ("* * * * *", Some("europe/berlin"), "unknown time zone europe/berlin"),
+        ("* * * * *", Some("../etc/passwd"), "unknown time zone ../etc/passwd"),
+        ("* * * * *", Some("Local"), "spec.timeZone: Invalid value: \"Local\": timeZone must be an explicit time zone"),
+        ("* * * * *", Some(""), "spec.timeZone: Invalid value: \"\": timeZone must be nil or non-empty string"),
+    ] {
+        let found = findings(rules, cron(schedule, zone));
+        match want {
+            "" => assert!(found.is_empty(), "{schedule} {zone:?}: {found:?}"),
+            want => assert!(found.len() == 1 && found[0].contains(want), "{schedule} {zone:?}: {found:?}"),
+        }
+    }
+    // What was taken by another release may be changed elsewhere.
+    let suspend = |new: &mut Object| new.body["spec"]["suspend"] = json!(true);
+    assert!(changes(rules, cron("* * * * *", Some("Mars/Phobos")), suspend).is_empty());
+}

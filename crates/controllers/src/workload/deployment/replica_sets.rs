@@ -188,7 +188,7 @@ impl Controller {
         if annotated || !same_wait {
             spec.min_ready_seconds = min_ready;
             // The next sync sees the change through the cache and goes on from there.
-            rollout.sets.new = Some(Arc::new(self.update_set(&rollout.deployment, &changed).await?));
+            rollout.sets.new = Some(Arc::new(self.writes(&rollout.deployment.key()).update(&changed).await?));
         }
         let text = rollout.sets.new.as_ref().and_then(|s| s.annotation(REVISION)).unwrap_or_default().to_owned();
         let found = format!("Found new replica set {:?}", set.name());
@@ -208,7 +208,7 @@ impl Controller {
             changed.metadata.annotations.get_or_insert_default().insert(REVISION.to_owned(), revision.to_owned());
             changed.status = status.or(changed.status);
             // The status endpoint takes annotations as well, so that one write does both.
-            let mut written: Deployment = self.context.client.update_status(&changed).await?;
+            let mut written: Deployment = self.writes(&changed.key()).update_status(&changed).await?;
             written.metadata.managed_fields = None;
             rollout.deployment = written;
         } else if let Some(status) = status {
@@ -224,15 +224,11 @@ impl Controller {
         annotate_revision(&mut set, &rollout.deployment, new_revision, false);
         annotate_size(&mut set, &rollout.deployment);
         let replicas = plan::spec_replicas(&set);
-        let (set, existed) = match self.context.client.create(&set).await {
+        let (set, existed) = match self.writes(&rollout.deployment.key()).create(&set).await {
             Ok(made) => (made, false),
             Err(error) if error.is_already_exists() => (self.existing(rollout, &set, error).await?, true),
-            Err(error) => {
-                self.ask_after(&rollout.deployment, &set, &error).await;
-                return Err(self.creation_failed(rollout, &set, error).await);
-            }
+            Err(error) => return Err(self.creation_failed(rollout, &set, error).await),
         };
-        self.unseen.note(rollout.deployment.uid(), &set);
         let name = set.name().to_owned();
         rollout.sets.new = Some(Arc::new(set));
         let mut status = None;
@@ -253,6 +249,7 @@ impl Controller {
         let ours = found.controller_ref().is_some_and(|r| r.uid == rollout.deployment.uid());
         let template = |s: &ReplicaSet| without_hash(s.spec.as_ref().and_then(|s| s.template.as_ref()));
         if ours && template(&found) == template(set) {
+            self.own.note(&rollout.deployment.key(), &found);
             return Ok(found);
         }
         let mut status = rollout.deployment.status.clone().unwrap_or_default();

@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use api::Kind;
 use api::k8s::autoscaling::v2::{
-    ContainerResourceMetricStatus, ExternalMetricStatus, HorizontalPodAutoscaler, MetricSpec, MetricStatus,
-    MetricTarget, MetricValueStatus, ObjectMetricStatus, PodsMetricStatus, ResourceMetricStatus,
+    ContainerResourceMetricStatus, ExternalMetricStatus, HorizontalPodAutoscaler, MetricIdentifier, MetricSpec,
+    MetricStatus, MetricTarget, MetricValueStatus, ObjectMetricStatus, PodsMetricStatus, ResourceMetricStatus,
 };
 use api::k8s::core::v1::Pod;
 use api::prelude::Quantity as Wire;
 use meta::quantity::Quantity;
 use meta::selector::LabelSelector;
+use rt::time::Instant;
 
 use super::calculate::{self, Basis, Tolerance};
+use super::monitor::Failure;
 use super::round::{Scale, replicas};
 use super::{Controller, set_condition, source};
 
@@ -28,6 +30,13 @@ struct Failed {
     reason: &'static str,
     why: String,
     context: String,
+    failure: Failure,
+}
+
+impl Failed {
+    fn new(reason: &'static str, context: String, why: String) -> Self {
+        Self { reason, why, context, failure: Failure::Internal }
+    }
 }
 
 fn wire(milli: i64) -> Wire {
@@ -88,10 +97,15 @@ impl Controller {
         let mut found = Found { replicas: 0, name: String::new(), statuses: Vec::new(), partial: Ok(()) };
         let (mut failures, mut first) = (0, None);
         for spec in &specs {
-            match self.by_metric(&target, spec).await {
+            let began = Instant::now();
+            let proposal = self.by_metric(&target, spec).await;
+            let wanted = proposal.as_ref().map(|p| p.replicas).map_err(|failed| failed.failure);
+            let before = of.status.as_ref().and_then(|s| s.current_replicas).unwrap_or(0);
+            self.monitor.computed(before, wanted, &spec.type_, began.elapsed());
+            match proposal {
                 Ok(proposal) => {
                     found.statuses.push(proposal.status);
-                    if found.name.is_empty() || proposal.replicas > found.replicas {
+                    if found.replicas == 0 || proposal.replicas > found.replicas {
                         found.replicas = proposal.replicas;
                         found.name = proposal.name;
                     }
@@ -108,12 +122,9 @@ impl Controller {
             set_active(autoscaler, &found.name);
             return Ok(found);
         };
-        let why = format!(
-            "invalid metrics ({failures} invalid out of {}), first error is: {}: {}",
-            specs.len(),
-            first.context,
-            first.why
-        );
+        let context = if first.context.is_empty() { String::new() } else { format!("{}: ", first.context) };
+        let of = specs.len();
+        let why = format!("invalid metrics ({failures} invalid out of {of}), first error is: {context}{}", first.why);
         if failures >= specs.len() || found.replicas < target.spec_replicas {
             let message = format!("the HPA was unable to compute the replica count: {}", first.why);
             set_condition(autoscaler, "ScalingActive", false, first.reason, message);
@@ -179,7 +190,7 @@ impl Controller {
                 let (replicas, name, current) = self
                     .by_resource(target, &m.target, &m.name, "")
                     .await
-                    .map_err(|why| Failed { reason: "FailedGetResourceMetric", why, context })?;
+                    .map_err(|why| Failed::new("FailedGetResourceMetric", context, why))?;
                 let own = ResourceMetricStatus { name: m.name.clone(), current };
                 Ok(Proposal { replicas, name, status: status(spec, |s| s.resource = Some(own)) })
             }
@@ -188,31 +199,37 @@ impl Controller {
                 let (replicas, name, current) = self
                     .by_resource(target, &m.target, &m.name, &m.container)
                     .await
-                    .map_err(|why| Failed { reason: "FailedGetContainerResourceMetric", why, context })?;
+                    .map_err(|why| Failed::new("FailedGetContainerResourceMetric", context, why))?;
                 let own =
                     ContainerResourceMetricStatus { name: m.name.clone(), container: m.container.clone(), current };
                 Ok(Proposal { replicas, name, status: status(spec, |s| s.container_resource = Some(own)) })
             }
-            MetricSpec { pods: Some(_), .. } => self.by_pods(target, spec).await.map_err(|why| Failed {
-                reason: "FailedGetPodsMetric",
-                why,
-                context: "failed to get pods metric value".to_owned(),
-            }),
-            MetricSpec { object: Some(_), .. } => self.by_object(target, spec).await.map_err(|why| Failed {
-                reason: "FailedGetObjectMetric",
-                why,
-                context: "failed to get object metric value".to_owned(),
-            }),
-            MetricSpec { external: Some(m), .. } => self.by_external(target, spec).await.map_err(|why| Failed {
-                reason: "FailedGetExternalMetric",
-                why,
-                context: format!("failed to get {} external metric value", m.metric.name),
-            }),
-            _ => Err(Failed {
-                reason: "InvalidMetricSourceType",
-                why: format!("unknown metric source type {:?}", spec.type_),
-                context: "metric".to_owned(),
-            }),
+            MetricSpec { pods: Some(_), .. } => {
+                let context = "failed to get pods metric value".to_owned();
+                self.by_pods(target, spec).await.map_err(|why| Failed::new("FailedGetPodsMetric", context, why))
+            }
+            MetricSpec { object: Some(m), .. } => {
+                let mut context = "failed to get object metric value".to_owned();
+                if m.target.type_ == "AverageValue" && m.target.average_value.is_some() {
+                    context.push_str(&format!(": failed to get {} object metric", m.metric.name));
+                }
+                self.by_object(target, spec).await.map_err(|why| Failed::new("FailedGetObjectMetric", context, why))
+            }
+            MetricSpec { external: Some(m), .. } => {
+                let name = &m.metric.name;
+                let mut context = format!("failed to get {name} external metric value");
+                if m.target.average_value.is_some() {
+                    context.push_str(&format!(": failed to get {name} external metric"));
+                } else if m.target.value.is_some() {
+                    context.push_str(&format!(": failed to get external metric {name}"));
+                }
+                self.by_external(target, spec).await.map_err(|why| Failed::new("FailedGetExternalMetric", context, why))
+            }
+            _ => {
+                let why = format!("unknown metric source type {:?}", spec.type_);
+                let failed = Failed::new("InvalidMetricSourceType", String::new(), why);
+                Err(Failed { failure: Failure::Spec, ..failed })
+            }
         }
     }
 
@@ -274,7 +291,11 @@ impl Controller {
             (_, Some(average)) if m.target.type_ == "AverageValue" => {
                 let tolerance = self.tolerance(target.autoscaler);
                 let (replicas, share) = calculate::by_share(target.status_replicas, usage, milli(average), tolerance);
-                (replicas, value_status(None, Some(wire(share))), format!("external metric {name}"))
+                (
+                    replicas,
+                    value_status(None, Some(wire(share))),
+                    format!("external metric {name}({})", selector_words(&m.metric)),
+                )
             }
             _ => {
                 return Err("invalid object metric source: neither a value target nor an average value target was set"
@@ -288,9 +309,10 @@ impl Controller {
     async fn by_external(&self, target: &Target<'_>, spec: &MetricSpec) -> Result<Proposal, String> {
         let Some(m) = &spec.external else { return Err(String::new()) };
         let (name, namespace) = (&m.metric.name, target.autoscaler.namespace());
-        let values = source::external(&self.context.client, namespace, &m.metric)
-            .await
-            .map_err(|why| format!("unable to get external metric {namespace}/{name}: {why}"))?;
+        let values = source::external(&self.context.client, namespace, &m.metric).await.map_err(|why| {
+            let selector = selector_words(&m.metric);
+            format!("unable to get external metric {namespace}/{name}/{selector}: {why}")
+        })?;
         let usage = values.into_iter().fold(0i64, i64::saturating_add);
         let (replicas, current) = match (&m.target.average_value, &m.target.value) {
             (Some(average), _) => {
@@ -311,8 +333,24 @@ impl Controller {
         };
         let own = ExternalMetricStatus { metric: m.metric.clone(), current };
         let status = status(spec, |s| s.external = Some(own));
-        Ok(Proposal { replicas, name: format!("external metric {name}"), status })
+        let name = format!("external metric {name}({})", selector_words(&m.metric));
+        Ok(Proposal { replicas, name, status })
     }
+}
+
+/// A metric's selector as Go prints it, which is how upstream's conditions and events name it.
+fn selector_words(metric: &MetricIdentifier) -> String {
+    let Some(selector) = &metric.selector else { return "nil".to_owned() };
+    let labels: String =
+        selector.match_labels.iter().flatten().map(|(key, value)| format!("{key}: {value},")).collect();
+    let requirement = |r: &api::metav1::LabelSelectorRequirement| {
+        let values = r.values.as_deref().unwrap_or_default().join(" ");
+        format!("LabelSelectorRequirement{{Key:{},Operator:{},Values:[{values}],}},", r.key, r.operator)
+    };
+    let expressions: String = selector.match_expressions.iter().flatten().map(requirement).collect();
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}"
+    )
 }
 
 fn set_active(autoscaler: &mut HorizontalPodAutoscaler, metric: &str) {

@@ -9,9 +9,10 @@ use meta::{GroupVersionResource, Object};
 use rt::time::Instant;
 use serde_json::json;
 
+use super::monitor::Failure;
 use super::normalize::Range;
 use super::{Controller, set_condition};
-use crate::discovery::kinds_of;
+use crate::discovery::resource_of;
 
 const CONFLICTS: usize = 5;
 
@@ -38,7 +39,15 @@ fn words(error: &Error) -> String {
 impl Controller {
     pub(super) async fn sync(&self, found: &HorizontalPodAutoscaler) -> Result<(), String> {
         let mut autoscaler = found.clone();
-        let outcome = self.round(&mut autoscaler).await;
+        let began = Instant::now();
+        let mut change = None;
+        let outcome = self.round(&mut autoscaler, &mut change).await;
+        let failure = match &outcome {
+            Ok(()) => Failure::None,
+            Err(_) if self.is_misspelled(&autoscaler) => Failure::Spec,
+            Err(_) => Failure::Internal,
+        };
+        self.monitor.reconciled(change, failure, began);
         let before = found.status.clone().unwrap_or_default();
         if autoscaler.status.as_ref() != Some(&before)
             && let Err(error) = self.context.client.update_status(&autoscaler).await
@@ -55,7 +64,18 @@ impl Controller {
         self.context.recorder.event(autoscaler, EventType::Warning, reason, message);
     }
 
-    async fn round(&self, autoscaler: &mut HorizontalPodAutoscaler) -> Result<(), String> {
+    /// Whether the reference to the target cannot be read.
+    fn is_misspelled(&self, autoscaler: &HorizontalPodAutoscaler) -> bool {
+        let version = autoscaler.spec.scale_target_ref.api_version.as_deref().unwrap_or("v1");
+        version.parse::<meta::GroupVersion>().is_err()
+    }
+
+    /// One look; tells the change it made to the scale.
+    async fn round(
+        &self,
+        autoscaler: &mut HorizontalPodAutoscaler,
+        change: &mut Option<(i32, i32)>,
+    ) -> Result<(), String> {
         let key = autoscaler.key();
         let mut scale = match self.scale_of(autoscaler).await {
             Ok(scale) => scale,
@@ -92,15 +112,19 @@ impl Controller {
                     statuses = found.statuses;
                     partial = found.partial;
                     let wanted = self.normalize(autoscaler, &key, Range { min, max, current }, found.replicas);
-                    let wanted = if current == 0 && min != 0 { wanted.max(min) } else { wanted };
-                    let reason = if found.replicas > current {
-                        format!("{} above target", found.name)
-                    } else if wanted < current {
-                        "All metrics below target".to_owned()
-                    } else {
-                        "Current number of replicas below Spec.MinReplicas".to_owned()
+                    let mut reason = match found.replicas.cmp(&current) {
+                        std::cmp::Ordering::Greater => format!("{} above target", found.name),
+                        std::cmp::Ordering::Less => "All metrics below target".to_owned(),
+                        std::cmp::Ordering::Equal => String::new(),
                     };
-                    (wanted, reason)
+                    if current == 0 && min != 0 && wanted < min {
+                        if reason.is_empty() {
+                            "Current number of replicas below Spec.MinReplicas".clone_into(&mut reason);
+                        }
+                        (min, reason)
+                    } else {
+                        (wanted, reason)
+                    }
                 }
             }
         };
@@ -110,7 +134,9 @@ impl Controller {
                 set_status(autoscaler, current, None, statuses.clone(), false);
             })?;
             self.remember_zero(autoscaler, current, desired, min);
+            *change = Some((current, desired));
         }
+        self.monitor.desired(autoscaler.namespace(), autoscaler.name(), desired);
         set_status(autoscaler, current, Some(desired), statuses, rescale);
         partial
     }
@@ -161,12 +187,10 @@ impl Controller {
         let gv: meta::GroupVersion =
             version.parse().map_err(|_| format!("unexpected GroupVersion string: {version}"))?;
         let client = &self.context.client;
-        let kinds = kinds_of(client, &gv.group, &gv.version).await.map_err(|e| words(&e))?;
-        let found = kinds.into_iter().find(|(name, kind)| *kind == target.kind && !name.contains('/'));
-        let Some((resource, _)) = found else {
+        let found = resource_of(client, &gv, &target.kind).await.map_err(|e| words(&e))?;
+        let Some(gvr) = found else {
             return Err(format!("no matches for kind {:?} in group {:?}", target.kind, gv.group));
         };
-        let gvr = GroupVersionResource::new(&*gv.group, &*gv.version, resource);
         let of = Resource { gvr: &gvr, namespace: Some(autoscaler.namespace()) };
         let object = client.get_object_part(&of, &target.name, "scale").await.map_err(|e| words(&e))?;
         Ok(Scale { gvr, object })

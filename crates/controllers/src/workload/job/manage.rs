@@ -11,6 +11,7 @@ use futures::future::join_all;
 use rt::HashMap;
 
 use super::backoff::{finished_at, wait};
+use super::gang;
 use super::policy::{Verdict, judge};
 use super::round::{
     FINALIZER, INDEX, INDEX_FAILURES, INDEX_IGNORED, Round, failures_of, index, is_indexed, is_suspended, only_failed,
@@ -114,8 +115,8 @@ fn surplus(job: &Job, active: &[Arc<Pod>], at_least: i32) -> Vec<Arc<Pod>> {
 
 impl Controller {
     /// Deletes pods; gives how many, how many of them were ready, and the first failure.
-    pub(super) async fn delete_pods(&self, job: &Job, pods: &[Arc<Pod>]) -> (i32, i32, Result<(), Error>) {
-        let control = PodControl { client: &self.context.client, recorder: &self.context.recorder, owner: job };
+    pub(super) async fn delete_pods(&self, key: &str, job: &Job, pods: &[Arc<Pod>]) -> (i32, i32, Result<(), Error>) {
+        let control = PodControl { writes: self.writes(key), recorder: &self.context.recorder, owner: job };
         let results = join_all(pods.iter().map(|pod| control.delete(pod))).await;
         let (mut deleted, mut ready, mut first) = (0, 0, Ok(()));
         for (pod, result) in pods.iter().zip(results) {
@@ -124,26 +125,17 @@ impl Controller {
                     deleted += 1;
                     ready += i32::from(pods::is_ready(pod));
                 }
-                Err(error) => {
-                    self.expectations.deletion_observed(&job.key(), pod.uid());
-                    first = first.and(Err(error));
-                }
+                Err(error) => first = first.and(Err(error)),
             }
         }
         (deleted, ready, first)
     }
 
     async fn reduce(&self, key: &str, round: &mut Round, remove: &[Arc<Pod>]) -> Result<(), Error> {
-        self.expectations.expect_deletions(key, remove.iter().map(|p| p.uid().to_owned()));
         // These do not count as failures: nothing holds them.
-        for result in join_all(remove.iter().map(|pod| self.remove_finalizer(pod))).await {
-            if let Err(error) = result {
-                // None of them is deleted now: nothing of this is to be waited for.
-                remove.iter().for_each(|pod| self.expectations.deletion_observed(key, pod.uid()));
-                return Err(error);
-            }
-        }
-        let (deleted, ready, result) = self.delete_pods(&round.job, remove).await;
+        let released = join_all(remove.iter().map(|pod| self.remove_finalizer(Some(key), pod))).await;
+        released.into_iter().collect::<Result<(), Error>>()?;
+        let (deleted, ready, result) = self.delete_pods(key, &round.job, remove).await;
         round.active_count -= deleted;
         round.terminating += deleted;
         round.ready -= ready;
@@ -184,7 +176,10 @@ impl Controller {
                 return Ok(());
             }
         }
-        let template = new_pod(job);
+        let mut template = new_pod(job);
+        if let Some(group) = &round.group {
+            gang::join(&mut template, group);
+        }
         let batch: Vec<Pod> = if is_indexed(job) {
             let (now, waiting) = self.ready_indexes(round, missing);
             if let Some(wait) = waiting {
@@ -197,10 +192,8 @@ impl Controller {
         if batch.is_empty() {
             return Ok(());
         }
-        self.expectations.expect_creations(key, batch.len());
-        let control = PodControl { client: &self.context.client, recorder: &self.context.recorder, owner: job };
+        let control = PodControl { writes: self.writes(key), recorder: &self.context.recorder, owner: job };
         let (made, error) = control.create_slow_start(&batch).await;
-        (made..batch.len()).for_each(|_| self.expectations.creation_observed(key));
         round.active_count += i32::try_from(made).unwrap_or(i32::MAX);
         match error {
             Some(error) if namespace_terminating(&error) => {

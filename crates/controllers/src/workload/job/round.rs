@@ -6,6 +6,7 @@ use std::sync::Arc;
 use api::Kind;
 use api::k8s::batch::v1::{Job, JobCondition, JobSpec, JobStatus};
 use api::k8s::core::v1::Pod;
+use api::k8s::scheduling::v1alpha2::PodGroup;
 use api::metav1::Time;
 use rt::HashSet;
 use rt::time::Timestamp;
@@ -87,8 +88,6 @@ pub(super) struct Round {
     pub(super) job: Job,
     pub(super) pods: Vec<Arc<Pod>>,
     pub(super) active: Vec<Arc<Pod>>,
-    /// Pods whose finalizer we have removed and the cache still shows.
-    pub(super) released: HashSet<String>,
     pub(super) uncounted_succeeded: HashSet<String>,
     pub(super) uncounted_failed: HashSet<String>,
     pub(super) active_count: i32,
@@ -103,6 +102,8 @@ pub(super) struct Round {
     pub(super) delayed: BTreeMap<i32, Arc<Pod>>,
     pub(super) record: Record,
     pub(super) finished: Option<JobCondition>,
+    /// The group that new pods are scheduled with.
+    pub(super) group: Option<Arc<PodGroup>>,
     pub(super) now: Timestamp,
 }
 
@@ -111,13 +112,7 @@ fn count(n: usize) -> i32 {
 }
 
 impl Round {
-    pub(super) fn new(
-        job: Job,
-        pods: Vec<Arc<Pod>>,
-        released: HashSet<String>,
-        record: &Record,
-        now: Timestamp,
-    ) -> Self {
+    pub(super) fn new(job: Job, pods: Vec<Arc<Pod>>, record: &Record, now: Timestamp) -> Self {
         let status = job.status.clone().unwrap_or_default();
         let uncounted = status.uncounted_terminated_pods.clone().unwrap_or_default();
         let active: Vec<Arc<Pod>> = pods.iter().filter(|p| pods::is_active(p)).cloned().collect();
@@ -135,10 +130,10 @@ impl Round {
             delayed: BTreeMap::new(),
             record: Record::default(),
             finished: None,
+            group: None,
             job,
             pods,
             active,
-            released,
             ready,
             terminating,
             now,
@@ -152,18 +147,13 @@ impl Round {
         round
     }
 
-    /// Whether a pod takes part in the counting.
-    pub(super) fn is_tracked(&self, pod: &Pod) -> bool {
-        has_finalizer(pod) && !self.released.contains(pod.uid())
-    }
-
     /// Whether a pod's index is one of the job's; always so for jobs without indexes.
     pub(super) fn is_valid(&self, pod: &Pod) -> bool {
         !is_indexed(&self.job) || index(pod).is_some_and(|i| i < spec(&self.job).completions.unwrap_or(0))
     }
 
     fn fresh(&self, counted: &HashSet<String>, test: impl Fn(&Pod) -> bool) -> Vec<Arc<Pod>> {
-        let fresh = |p: &&Arc<Pod>| self.is_tracked(p) && !counted.contains(p.uid()) && self.is_valid(p) && test(p);
+        let fresh = |p: &&Arc<Pod>| has_finalizer(p) && !counted.contains(p.uid()) && self.is_valid(p) && test(p);
         self.pods.iter().filter(fresh).cloned().collect()
     }
 
@@ -278,7 +268,7 @@ impl Round {
         let active: Vec<i32> = self.active.iter().filter_map(|p| index(p)).collect();
         let failures = |pod: &Pod| failures_of(pod, INDEX_FAILURES) + failures_of(pod, INDEX_IGNORED);
         let mut delayed: BTreeMap<i32, Arc<Pod>> = BTreeMap::new();
-        for pod in self.pods.iter().filter(|p| self.is_tracked(p) && self.is_valid(p) && is_failed(&self.job, p)) {
+        for pod in self.pods.iter().filter(|p| has_finalizer(p) && self.is_valid(p) && is_failed(&self.job, p)) {
             let Some(index) = index(pod) else { continue };
             let over = self.indexes.has(index) || self.failed_indexes.as_ref().is_some_and(|f| f.has(index));
             if over || active.contains(&index) {

@@ -10,7 +10,7 @@ use futures::future::join_all;
 use informer::EventType;
 use rt::HashSet;
 
-use super::round::{Round, counts, find, index, is_failed, is_indexed, new_condition, per_index, spec};
+use super::round::{Round, counts, find, has_finalizer, index, is_failed, is_indexed, new_condition, per_index, spec};
 use super::{Controller, set_condition};
 use crate::pods;
 
@@ -68,7 +68,7 @@ impl Round {
         let uncounted = status.uncounted_terminated_pods.get_or_insert_default();
         let mut new = 0;
         for pod in ended {
-            if !self.is_tracked(&pod) || !self.may_release(&pod) {
+            if !has_finalizer(&pod) || !self.may_release(&pod) {
                 continue;
             }
             let (uid, valid) = (pod.uid().to_owned(), self.is_valid(&pod));
@@ -117,8 +117,7 @@ impl Round {
 
 impl Controller {
     async fn write(&self, job: Job) -> Result<Job, Error> {
-        let mut written = self.context.client.update_status(&job).await?;
-        self.own_writes.note(&written.key(), written.metadata.resource_version.as_deref());
+        let mut written = self.writes(&job.key()).update_status(&job).await?;
         written.metadata.managed_fields = None;
         Ok(written)
     }
@@ -126,7 +125,7 @@ impl Controller {
     /// Writes the status in the order that loses no pod.
     pub(super) async fn track(&self, key: &str, mut round: Round, old: JobStatus) -> Result<(), Error> {
         let mut held: HashSet<String> =
-            round.pods.iter().filter(|p| round.is_tracked(p)).map(|p| p.uid().to_owned()).collect();
+            round.pods.iter().filter(|p| has_finalizer(p)).map(|p| p.uid().to_owned()).collect();
         let mut status = round.job.status.take().unwrap_or_default();
         status.active = Some(round.active_count);
         status.ready = Some(round.ready);
@@ -165,24 +164,14 @@ impl Controller {
         if release.is_empty() {
             return Ok(());
         }
-        {
-            let mut released = self.released.lock();
-            let uids = released.entry(key.to_owned()).or_default();
-            uids.extend(release.iter().map(|p| p.uid().to_owned()));
-        }
-        let results = join_all(release.iter().map(|pod| self.remove_finalizer(pod))).await;
+        let results = join_all(release.iter().map(|pod| self.remove_finalizer(Some(key), pod))).await;
         let mut first = Ok(());
         for (pod, result) in release.iter().zip(results) {
             match result {
                 Ok(()) => {
                     held.remove(pod.uid());
                 }
-                Err(error) => {
-                    if let Some(uids) = self.released.lock().get_mut(key) {
-                        uids.remove(pod.uid());
-                    }
-                    first = first.and(Err(error));
-                }
+                Err(error) => first = first.and(Err(error)),
             }
         }
         first

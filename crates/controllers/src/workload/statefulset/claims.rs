@@ -68,7 +68,7 @@ impl Controller {
                     return Err(Error::Request(message));
                 }
                 Some(_) => {}
-                None => match self.context.client.create(&claim).await {
+                None => match self.writes(&set.key()).create(&claim).await {
                     Ok(_) => self.event_claim(set, &claim, ordinal, None),
                     Err(error) if error.is_already_exists() => {}
                     Err(error) => {
@@ -110,7 +110,7 @@ impl Controller {
             if let Some(right) = right_owners(&found, round.set, pod, round.is_condemned(pod)) {
                 let mut changed = (*found).clone();
                 changed.metadata.owner_references = Some(right);
-                self.context.client.update(&changed).await?;
+                self.writes(&round.set.key()).update(&changed).await?;
             }
         }
         Ok(())

@@ -252,14 +252,14 @@ impl Controller {
         identity::identify(round.set, ordinal, &mut right);
         identity::mount(round.set, ordinal, &mut right);
         self.create_claims(round.set, ordinal).await?;
-        let updated = self.context.client.update(&right).await;
+        let updated = self.writes(&round.set.key()).update(&right).await;
         self.event(round.set, "update", pod.name(), updated.as_ref().err());
         updated.map(|_| false)
     }
 
     async fn create(&self, round: &Round<'_>, pod: &Pod) -> Result<(), Error> {
         self.create_claims(round.set, identity::ordinal(pod)).await?;
-        self.context.client.create(pod).await?;
+        self.writes(&round.set.key()).create(pod).await?;
         Ok(())
     }
 
@@ -277,7 +277,7 @@ impl Controller {
 
     async fn delete(&self, round: &Round<'_>, pod: &Pod) -> Result<(), Error> {
         let options = DeleteOptions::of(pod.uid());
-        match self.context.client.delete::<Pod>(pod.namespace(), pod.name(), &options).await {
+        match self.writes(&round.set.key()).delete(pod, &options).await {
             Err(error) if !error.is_not_found() && !error.is_conflict() => {
                 self.event(round.set, "delete", pod.name(), Some(&error));
                 Err(error)
