@@ -67,5 +67,4 @@ pub(crate) const ABSENT: &[(&str, &str)] = &[
     ("TopologyAwareWorkloadScheduling", "placing pod groups by topology"),
     ("UnknownVersionInteroperabilityProxy", "passing requests on between API servers"),
     ("WorkloadAwarePreemption", "preemption for pod groups"),
-    ("WorkloadWithJob", "workloads made by the job controller"),
 ];
