@@ -129,3 +129,42 @@ pub(crate) async fn kinds_of(client: &Client, group: &str, version: &str) -> Res
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use async_trait::async_trait;
+    use client::{Body, Transport, TransportError};
+    use serde_json::{Value, json};
+
+    /// A group of two versions, whose preferred one does not have everything.
+    struct Server;
+
+    fn list(resources: &[&str]) -> Value {
+        let resource = |name: &&str| json!({"name": name, "kind": name, "namespaced": true, "verbs": ["list"]});
+        json!({"resources": resources.iter().map(resource).collect::<Vec<_>>()})
+    }
+
+    #[async_trait]
+    impl Transport for Server {
+        async fn send(&self, request: http::Request<Body>) -> Result<http::Response<Body>, TransportError> {
+            let [stable, alpha] = ["v1", "v1alpha2"].map(|v| json!({"groupVersion": format!("scheduling.k8s.io/{v}")}));
+            let answer = match request.uri().path() {
+                "/apis" => json!({"groups": [{"preferredVersion": stable, "versions": [stable, alpha]}]}),
+                "/api/v1" => list(&["pods"]),
+                "/apis/scheduling.k8s.io/v1" => list(&["priorityclasses"]),
+                _ => list(&["podgroups", "podgroups/status", "priorityclasses"]),
+            };
+            Ok(http::Response::new(client::body(answer.to_string())))
+        }
+    }
+
+    #[tokio::test]
+    async fn resources_that_the_preferred_version_does_not_have() {
+        let client = Client::new(std::sync::Arc::new(Server), "test");
+        let (found, failures) = discover(&client).await.unwrap();
+        let names: Vec<String> = found.iter().map(|s| format!("{}/{}", s.gvr.version, s.gvr.resource)).collect();
+        assert_eq!(names, ["v1/pods", "v1/priorityclasses", "v1alpha2/podgroups"]);
+        assert!(failures.is_empty());
+    }
+}

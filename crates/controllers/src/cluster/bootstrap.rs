@@ -47,7 +47,9 @@ fn expiration(secret: &Secret) -> Option<Timestamp> {
 fn signing(secret: &Secret, now: Timestamp) -> Option<(&str, &str)> {
     let id = secret.name().strip_prefix("bootstrap-token-")?;
     let key = text(secret, "token-secret");
-    let good = id == text(secret, "token-id")
+    let is_id = id.len() == 6 && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let good = is_id
+        && id == text(secret, "token-id")
         && !key.is_empty()
         && text(secret, "usage-bootstrap-signing") == "true"
         && expiration(secret).is_none_or(|at| at > now);

@@ -9,6 +9,8 @@ use api::k8s::resource::v1::{
 };
 use client::{DeleteOptions, Error};
 use informer::{Delta, EventType, Informer, Queue, run_workers};
+use parking_lot::Mutex;
+use rt::HashSet;
 use rt::time::Timestamp;
 
 use super::taint_eviction::disrupt;
@@ -22,6 +24,8 @@ struct Controller {
     slices: Informer<ResourceSlice>,
     pods: Informer<Pod>,
     queue: Arc<Queue<String>>,
+    /// Claims whose pods are to go later.
+    pending: Mutex<HashSet<String>>,
 }
 
 fn pool_key(driver: &str, pool: &str) -> String {
@@ -41,13 +45,17 @@ fn tolerates(toleration: &DeviceToleration, taint: &DeviceTaint) -> bool {
         && (exists || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default())
 }
 
-/// When one taint ends the use of a device; none while it is tolerated for ever. Of several tolerations the shortest
-/// counts, as with nodes.
+/// When one taint ends the use of a device; none while it is tolerated for ever. A toleration without a time counts before all
+/// others, of those with one the shortest counts; and only tolerations of just this effect do (upstream's rules).
 fn ends(taint: &DeviceTaint, tolerations: &[DeviceToleration]) -> Option<Timestamp> {
     let added = taint.time_added.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0);
-    let fitting: Vec<&DeviceToleration> = tolerations.iter().filter(|t| tolerates(t, taint)).collect();
+    let is_meant = |t: &&DeviceToleration| t.effect.as_deref() == Some("NoExecute") && tolerates(t, taint);
+    let fitting: Vec<&DeviceToleration> = tolerations.iter().filter(is_meant).collect();
     if fitting.is_empty() {
         return Some(added);
+    }
+    if fitting.iter().any(|t| t.toleration_seconds.is_none()) {
+        return None;
     }
     let shortest = fitting.iter().filter_map(|t| t.toleration_seconds).min()?;
     added.checked_add(jiff::SignedDuration::from_secs(shortest.max(0))).ok()
@@ -80,6 +88,7 @@ pub(crate) async fn run(context: Context) {
         slices: factory.informer(),
         pods: factory.informer(),
         queue: queue.clone(),
+        pending: Mutex::default(),
         context,
     });
     controller.slices.add_index(BY_POOL, |slice| vec![pool_key(&slice.spec.driver, &slice.spec.pool.name)]);
@@ -113,26 +122,45 @@ pub(crate) async fn run(context: Context) {
 
 impl Controller {
     async fn sync(&self, key: String) -> Result<(), Error> {
-        let Some(claim) = self.claims.cache().get_key(&key) else { return Ok(()) };
-        let Some(at) = eviction(&claim, |pool| self.slices.cache().by_index(BY_POOL, pool)) else { return Ok(()) };
+        let Some(claim) = self.claims.cache().get_key(&key) else {
+            self.pending.lock().remove(&key);
+            return Ok(());
+        };
+        let Some(at) = eviction(&claim, |pool| self.slices.cache().by_index(BY_POOL, pool)) else {
+            if self.pending.lock().remove(&key) {
+                self.pods_of(&claim).iter().for_each(|pod| self.tell(pod, "Cancelling deletion"));
+            }
+            return Ok(());
+        };
         let left = rt::time::between(rt::time::now(), at);
         if !left.is_zero() {
+            self.pending.lock().insert(key.clone());
             self.queue.add_after(key, left);
             return Ok(());
         }
-        let consumers = claim.status.as_ref().and_then(|s| s.reserved_for.clone()).unwrap_or_default();
-        for consumer in consumers.iter().filter(|c| c.resource == "pods") {
-            let pod = self.pods.cache().get(claim.namespace(), &consumer.name);
-            if let Some(pod) = pod.filter(|p| p.uid() == consumer.uid && !p.is_deleting()) {
-                self.evict(&pod).await?;
-            }
+        self.pending.lock().remove(&key);
+        for pod in self.pods_of(&claim) {
+            self.evict(&pod).await?;
         }
         Ok(())
     }
 
+    /// The pods that use a claim.
+    fn pods_of(&self, claim: &ResourceClaim) -> Vec<Arc<Pod>> {
+        let consumers = claim.status.as_ref().and_then(|s| s.reserved_for.as_deref()).unwrap_or_default();
+        let pods = consumers.iter().filter(|c| c.resource == "pods").filter_map(|consumer| {
+            let pod = self.pods.cache().get(claim.namespace(), &consumer.name)?;
+            (pod.uid() == consumer.uid && !pod.is_deleting()).then_some(pod)
+        });
+        pods.collect()
+    }
+
+    fn tell(&self, pod: &Pod, message: &str) {
+        self.context.recorder.event(pod, EventType::Normal, "DeviceTaintManagerEviction", message.to_owned());
+    }
+
     async fn evict(&self, pod: &Pod) -> Result<(), Error> {
-        let message = format!("Marking for deletion Pod {}", pod.key());
-        self.context.recorder.event(pod, EventType::Normal, "DeviceTaintManagerEviction", message);
+        self.tell(pod, "Marking for deletion");
         let why = ("DeletionByDeviceTaintManager", "Device Taint manager: deleting due to NoExecute taint");
         let client = &self.context.client;
         disrupt(client, pod, why, None).await?;
@@ -160,12 +188,20 @@ mod tests {
         }))
         .unwrap();
         let slice = Arc::new(slice);
+        let lasting = |seconds: i64| json!({"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds});
         let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
         for (device, tolerations, want) in [
             ("sick", json!([]), at("2026-01-01T00:00:00Z")),
-            ("sick", json!([{"key": "k", "operator": "Exists"}]), None),
-            ("sick", json!([{"operator": "Exists", "tolerationSeconds": 60}]), at("2026-01-01T00:01:00Z")),
-            ("sick", json!([{"key": "other", "operator": "Exists"}]), at("2026-01-01T00:00:00Z")),
+            ("sick", json!([{"key": "k", "operator": "Exists", "effect": "NoExecute"}]), None),
+            ("sick", json!([{"key": "k", "operator": "Exists"}]), at("2026-01-01T00:00:00Z")),
+            ("sick", json!([lasting(60)]), at("2026-01-01T00:01:00Z")),
+            ("sick", json!([lasting(60), lasting(30)]), at("2026-01-01T00:00:30Z")),
+            ("sick", json!([lasting(60), {"operator": "Exists", "effect": "NoExecute"}]), None),
+            (
+                "sick",
+                json!([{"key": "other", "operator": "Exists", "effect": "NoExecute"}]),
+                at("2026-01-01T00:00:00Z"),
+            ),
             ("full", json!([]), None),
         ] {
             let claim: ResourceClaim = api::from_value(json!({

@@ -136,7 +136,8 @@ async fn look(context: &Context, secrets: &Informer<Secret>, accounts: &Informer
         let mut todo = decide(&secret, account.as_deref(), false, border);
         if todo != Todo::Keep {
             // Cached pods are without what only kubelets read, volumes of secrets among it.
-            match context.client.list::<Pod>(namespace, &ListParams::default()).await {
+            // The account may not list pods; that of the process, which fills the caches, may.
+            match context.factory.client().list::<Pod>(namespace, &ListParams::default()).await {
                 Ok(list) if !list.items.iter().any(|pod| secrets_of(pod).contains(secret.name())) => {}
                 Ok(_) => todo = Todo::Keep,
                 Err(error) => {

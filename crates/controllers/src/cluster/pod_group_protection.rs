@@ -1,4 +1,7 @@
 //! Protection of pod groups in use (GenericWorkload): their finalizer goes when no pod that runs names them any more.
+//!
+//! Unlike upstream, a pod that nothing but the group keeps does not count. Such are the pods of a job that was deleted: they
+//! go when the group has gone, and would wait for each other for good.
 
 use std::sync::Arc;
 
@@ -21,13 +24,25 @@ fn group_of(pod: &Pod) -> Option<String> {
     Some(format!("{}/{name}", pod.namespace()))
 }
 
+/// Whether nothing but its group owns the pod.
+fn is_kept_by_group(pod: &Pod) -> bool {
+    let mut owners = pod.metadata.owner_references.iter().flatten().peekable();
+    owners.peek().is_some()
+        && owners.all(|owner| owner.kind == "PodGroup" && owner.api_version.starts_with("scheduling.k8s.io/"))
+}
+
+/// The group that a pod uses.
+fn used_by(pod: &Pod) -> Option<String> {
+    group_of(pod).filter(|_| !is_terminal(pod) && !is_kept_by_group(pod))
+}
+
 /// Runs the controller; without the gate there is nothing to protect.
 pub(crate) async fn run(context: Context) {
     if !context.options.pod_groups {
         return;
     }
     let (groups, pods) = (context.factory.informer::<PodGroup>(), context.factory.informer::<Pod>());
-    pods.add_index(BY_GROUP, |pod| group_of(pod).filter(|_| !is_terminal(pod)).into_iter().collect());
+    pods.add_index(BY_GROUP, |pod| used_by(pod).into_iter().collect());
     let queue = Arc::new(Queue::new());
     let (of_group, of_pod) = (queue.clone(), queue.clone());
     groups.add_handler(move |delta| {
@@ -39,7 +54,7 @@ pub(crate) async fn run(context: Context) {
     pods.add_handler(move |delta| {
         let pod = delta.object();
         if let Some(key) = group_of(pod)
-            && (matches!(delta, Delta::Deleted(_)) || is_terminal(pod))
+            && (matches!(delta, Delta::Deleted(_)) || used_by(pod).is_none())
         {
             of_pod.add(key);
         }
@@ -61,8 +76,34 @@ async fn sync(context: &Context, groups: &Informer<PodGroup>, pods: &Informer<Po
     }
     // The cache may be behind.
     let live = context.client.list::<Pod>(group.namespace(), &ListParams::default()).await?;
-    if live.items.iter().any(|pod| !is_terminal(pod) && group_of(pod).as_deref() == Some(key)) {
+    if live.items.iter().any(|pod| used_by(pod).as_deref() == Some(key)) {
         return Ok(());
     }
     write(context, &*group, FINALIZER, false).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn which_pods_use_their_group() {
+        let (job, group) = (("batch/v1", "Job"), ("scheduling.k8s.io/v1alpha2", "PodGroup"));
+        for (owners, phase, used) in [
+            (vec![], "Running", true),
+            (vec![job, group], "Running", true),
+            (vec![job, group], "Succeeded", false),
+            (vec![group], "Running", false),
+        ] {
+            let owner =
+                |(version, kind): &(&str, &str)| json!({"apiVersion": version, "kind": kind, "name": "n", "uid": "u"});
+            let pod: Pod = serde_json::from_value(json!({
+                "metadata": {"name": "p", "namespace": "ns", "ownerReferences": owners.iter().map(owner).collect::<Vec<_>>()},
+                "spec": {"containers": [], "schedulingGroup": {"podGroupName": "g"}}, "status": {"phase": phase},
+            }))
+            .unwrap();
+            assert_eq!(used_by(&pod), used.then(|| "ns/g".to_owned()), "{owners:?} {phase}");
+        }
+    }
 }

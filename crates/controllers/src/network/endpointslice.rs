@@ -97,7 +97,7 @@ impl Controller {
     }
 
     async fn act(&self, key: &str, plan: plan::Plan) -> Result<(), Error> {
-        let writes = Writes { client: &self.context.client, own: &self.own, key };
+        let writes = Writes { context: &self.context, own: &self.own, key };
         let updated = join_all(plan.update.iter().map(|slice| writes.update(slice))).await;
         updated.into_iter().try_for_each(|result| result.map(drop))?;
         let made = join_all(plan.create.iter().map(|slice| writes.create(slice))).await;

@@ -166,7 +166,7 @@ impl Controller {
             _ => Vec::new(),
         };
         let mut existing = self.slices.cache().by_index(BY_SERVICE, key);
-        let writes = Writes { client: &self.context.client, own: &self.own, key };
+        let writes = Writes { context: &self.context, own: &self.own, key };
         let mut create = Vec::new();
         for want in slices {
             match existing.iter().position(|have| identity(have) == identity(&want)) {

@@ -248,14 +248,12 @@ impl Controller {
             a.spec.source.persistent_volume_name.as_deref() == Some(&want.volume) && a.spec.node_name != node
         });
         if let Some(other) = other.filter(|_| single("ReadWriteOnce")) {
-            let message = format!(
-                "Multi-Attach error for volume {:?} Volume is already exclusively attached to one node and can't be attached to another",
-                want.volume
-            );
-            for pod in pods {
-                if claims_of(pod).iter().filter_map(|c| self.wanted(c)).any(|w| w == *want) {
-                    self.context.recorder.event(&**pod, EventType::Warning, "FailedAttachVolume", message.clone());
-                }
+            let of_other = self.pods.cache().by_index(BY_NODE, &other.spec.node_name);
+            let users: Vec<&Arc<Pod>> =
+                of_other.iter().filter(|pod| !is_terminal(pod) && self.uses(pod, want)).collect();
+            for pod in pods.iter().filter(|pod| self.uses(pod, want)) {
+                let message = format!("Multi-Attach error for volume {:?} {}", want.volume, holders(pod, &users));
+                self.context.recorder.event(&**pod, EventType::Warning, "FailedAttachVolume", message);
             }
             self.queue.add_after(node.to_owned(), Duration::from_secs(10));
             tracing::debug!(volume = want.volume, node, other = other.spec.node_name, "volume is attached elsewhere");
@@ -275,6 +273,10 @@ impl Controller {
         }
     }
 
+    fn uses(&self, pod: &Pod, want: &Wanted) -> bool {
+        claims_of(pod).iter().filter_map(|claim| self.wanted(claim)).any(|wanted| wanted == *want)
+    }
+
     async fn write_attached(&self, node: &Node, attached: &[String]) -> Result<(), Error> {
         let before = node.status.as_ref().and_then(|s| s.volumes_attached.clone()).unwrap_or_default();
         let mut names: Vec<&str> = before.iter().map(|v| v.name.as_str()).collect();
@@ -287,6 +289,22 @@ impl Controller {
         match self.context.client.patch_status::<Node>("", node.name(), &PatchKind::Merge, &patch).await {
             Err(error) if !error.is_not_found() => Err(error),
             _ => Ok(()),
+        }
+    }
+}
+
+/// Who holds the volume that a pod waits for. Nobody is told the names of pods in other namespaces.
+fn holders(pod: &Pod, users: &[&Arc<Pod>]) -> String {
+    let (near, far): (Vec<&Arc<Pod>>, Vec<&Arc<Pod>>) =
+        users.iter().copied().partition(|user| user.namespace() == pod.namespace());
+    let names: Vec<&str> = near.iter().map(|user| user.name()).collect();
+    match (names.as_slice(), far.len()) {
+        ([], 0) => "Volume is already exclusively attached to one node and can't be attached to another".to_owned(),
+        ([], far) => format!("Volume is already used by {far} pod(s) in different namespaces"),
+        (names, 0) => format!("Volume is already used by pod(s) {}", names.join(", ")),
+        (names, far) => {
+            let names = names.join(", ");
+            format!("Volume is already used by pod(s) {names} and {far} pod(s) in different namespaces")
         }
     }
 }
@@ -307,6 +325,22 @@ fn is_lost(node: &Node) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn holders_are_named_in_the_own_namespace_only() {
+        let pod = |namespace: &str, name: &str| {
+            let mut pod = Pod::default();
+            pod.metadata.namespace = Some(namespace.to_owned());
+            pod.metadata.name = Some(name.to_owned());
+            Arc::new(pod)
+        };
+        let (waits, a, b, far) = (pod("n", "waits"), pod("n", "a"), pod("n", "b"), pod("secret", "x"));
+        assert!(holders(&waits, &[]).ends_with("can't be attached to another"));
+        assert_eq!(holders(&waits, &[&a, &b]), "Volume is already used by pod(s) a, b");
+        let both = "Volume is already used by pod(s) a and 1 pod(s) in different namespaces";
+        assert_eq!(holders(&waits, &[&a, &far]), both);
+        assert_eq!(holders(&waits, &[&far]), "Volume is already used by 1 pod(s) in different namespaces");
+    }
 
     #[test]
     fn volumes_in_use_stay_attached() {

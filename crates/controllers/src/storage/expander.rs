@@ -22,6 +22,13 @@ fn grows(claim: &PersistentVolumeClaim) -> bool {
     }
 }
 
+/// Whether the volume is the claim's as well as the claim the volume's.
+fn is_bound_to(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
+    let reference = volume.spec.as_ref().and_then(|s| s.claim_ref.as_ref());
+    reference
+        .is_some_and(|r| r.namespace.as_deref() == Some(claim.namespace()) && r.uid.as_deref() == Some(claim.uid()))
+}
+
 /// Runs the controller.
 pub(crate) async fn run(context: Context) {
     let claims = context.factory.informer::<PersistentVolumeClaim>();
@@ -42,13 +49,11 @@ pub(crate) async fn run(context: Context) {
             let Some(claim) = claims.cache().get_key(&key).filter(|c| grows(c)) else { return Ok::<(), Error>(()) };
             let name = claim.spec.as_ref().and_then(|s| s.volume_name.clone()).unwrap_or_default();
             let Some(volume) = volumes.cache().get_key(&name) else { return Ok(()) };
-            let message = match volume.spec.as_ref().and_then(|s| s.csi.as_ref()) {
-                Some(csi) => format!(
-                    "waiting for an external controller to expand this PVC: CSI driver {:?} expands its volumes itself",
-                    csi.driver
-                ),
-                None => "waiting for an external controller to expand this PVC".to_owned(),
-            };
+            if !is_bound_to(&volume, &claim) {
+                let message = format!("persistent Volume is not bound to PVC being updated : {key}");
+                return Err(Error::Request(message));
+            }
+            let message = "waiting for an external controller to expand this PVC";
             context.recorder.event(&*claim, EventType::Normal, "ExternalExpanding", message);
             Ok(())
         }

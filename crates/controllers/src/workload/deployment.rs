@@ -231,7 +231,7 @@ impl Controller {
     }
 
     fn writes<'a>(&'a self, key: &'a str) -> Writes<'a> {
-        Writes { client: &self.context.client, own: &self.own, key }
+        Writes { context: &self.context, own: &self.own, key }
     }
 
     async fn scale_proportionally(&self, rollout: &Rollout) -> Result<(), Error> {

@@ -142,10 +142,10 @@ impl Controller {
         let released = match &done {
             Ok(()) => true,
             Err(error) if error.is_not_found() => true,
-            Err(error) if is_unclear(error) => match client.get::<Pod>(pod.namespace(), pod.name()).await {
-                Ok(found) => found.uid() != pod.uid() || !has_finalizer(&found),
-                Err(error) => error.is_not_found(),
-            },
+            Err(error) if is_unclear(error) => {
+                let found = self.writes(job.unwrap_or_default()).ask(pod).await;
+                found.is_ok_and(|found| found.is_none_or(|found| !has_finalizer(&found)))
+            }
             Err(_) => false,
         };
         if let (true, Some(job)) = (released, job) {
@@ -155,7 +155,7 @@ impl Controller {
     }
 
     fn writes<'a>(&'a self, key: &'a str) -> Writes<'a> {
-        Writes { client: &self.context.client, own: &self.own, key }
+        Writes { context: &self.context, own: &self.own, key }
     }
 
     async fn sync(&self, key: &str) -> Result<(), Error> {

@@ -173,7 +173,7 @@ impl<R: Replicas> Controller<R> {
     }
 
     fn writes<'a>(&'a self, key: &'a str) -> Writes<'a> {
-        Writes { client: &self.context.client, own: &self.own, key }
+        Writes { context: &self.context, own: &self.own, key }
     }
 
     /// Pods of owners with the same controller as this one (the Deployment's other ReplicaSets): a node

@@ -134,7 +134,7 @@ impl Controller {
     }
 
     fn writes<'a>(&'a self, key: &'a str) -> Writes<'a> {
-        Writes { client: &self.context.client, own: &self.own, key }
+        Writes { context: &self.context, own: &self.own, key }
     }
 
     fn event(&self, set: &StatefulSet, verb: &str, pod: &str, error: Option<&Error>) {
