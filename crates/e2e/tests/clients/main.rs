@@ -2,8 +2,10 @@
 //!
 //! Needs root and `CORTEN_BIN`; `cargo xtask test` builds the binary, has `.ci/clients` fetch the clients, and names both.
 
+mod autoscaling;
 mod extension;
 mod hooks;
+mod kubectl;
 mod report;
 mod script;
 mod webhooks;
@@ -78,7 +80,7 @@ fn rust() -> Result<Option<Command>> {
     }))
 }
 
-fn kubectl(program: Option<PathBuf>, more: &[&str]) -> Result<Option<Command>> {
+fn with_kubectl(program: Option<PathBuf>, more: &[&str]) -> Result<Option<Command>> {
     Ok(program.map(|program| {
         let mut command = Command::new("bash");
         command.arg(script::source("kubectl.sh")).arg(program).arg(IMAGE).args(more);
@@ -142,8 +144,8 @@ fn in_a_cluster(report: &Report, cluster: &Cluster) -> Result<()> {
     client(report, "python", cluster, python());
     client(report, "node", cluster, node());
     client(report, "rust", cluster, rust());
-    client(report, "kubectl", cluster, kubectl(e2e::kubectl(), &[]));
-    client(report, "kubectl-1.20", cluster, kubectl(script::tool("kubectl-1.20"), &["old"]));
+    client(report, "kubectl", cluster, with_kubectl(e2e::kubectl(), &[]));
+    client(report, "kubectl-1.20", cluster, with_kubectl(script::tool("kubectl-1.20"), &["old"]));
     Ok(())
 }
 
@@ -174,6 +176,10 @@ fn servers(report: &Report, binary: &Path) -> Result<()> {
     if report.wants("webhooks") {
         let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
         runtime.block_on(webhooks::run(report, binary))?;
+    }
+    if report.wants("autoscaling") {
+        let runtime = tokio::runtime::Runtime::new().context("start the runtime")?;
+        runtime.block_on(autoscaling::run(report, binary))?;
     }
     Ok(())
 }

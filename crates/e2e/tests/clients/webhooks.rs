@@ -1,8 +1,7 @@
 //! Webhooks of every sort and an extension API server, over TLS, with an API server of the test's own.
 
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -10,54 +9,28 @@ use e2e::server::{ApiServer, own_etcd};
 use serde_json::{Value, json};
 
 use crate::hooks::{self, Memory};
+use crate::kubectl::{Kubectl, Said};
 use crate::report::Report;
 use crate::{TOKEN, extension};
 
 /// What the cases share.
 struct World {
-    kubectl: std::path::PathBuf,
+    kubectl: Kubectl,
     server: ApiServer,
     ca: pki::Pair,
     memory: Arc<Memory>,
     port: u16,
 }
 
-/// What a command has said.
-struct Said {
-    worked: bool,
-    text: String,
+impl std::ops::Deref for World {
+    type Target = Kubectl;
+
+    fn deref(&self) -> &Kubectl {
+        &self.kubectl
+    }
 }
 
 impl World {
-    fn kubectl(&self, words: &[&str], input: &Value) -> Result<Said> {
-        let mut command = Command::new(&self.kubectl);
-        command.args(words).env("KUBECONFIG", self.server.kubeconfig());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().context("start kubectl")?;
-        // One that reads nothing closes the pipe early.
-        let _ = child.stdin.take().context("no pipe")?.write_all(input.to_string().as_bytes());
-        let output = child.wait_with_output().context("wait for kubectl")?;
-        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-        Ok(Said { worked: output.status.success(), text })
-    }
-
-    fn ok(&self, words: &[&str], input: &Value) -> Result<String> {
-        let said = self.kubectl(words, input)?;
-        ensure!(said.worked, "kubectl {}: {}", words.join(" "), said.text);
-        Ok(said.text)
-    }
-
-    fn fails(&self, words: &[&str], input: &Value) -> Result<String> {
-        let said = self.kubectl(words, input)?;
-        ensure!(!said.worked, "kubectl {} succeeded: {}", words.join(" "), said.text);
-        Ok(said.text)
-    }
-
-    fn get(&self, words: &[&str]) -> Result<Value> {
-        let words = [&["get", "-o", "json"], words].concat();
-        serde_json::from_str(&self.ok(&words, &Value::Null)?).context("parse")
-    }
-
     /// How the API server reaches a webhook.
     fn client(&self, path: &str) -> Value {
         use base64::Engine;
@@ -314,7 +287,7 @@ async fn aggregation(report: &Report, world: &World) -> Result<()> {
     ensure!(resources.contains("things") && resources.contains("Thing"), "{resources}");
     report.note("webhooks::aggregated_openapi", openapi(world));
     // Nobody else than the front proxy is believed.
-    let mut command = Command::new(&world.kubectl);
+    let mut command = Command::new(&world.kubectl.program);
     let server = format!("https://127.0.0.1:{port}");
     command.args(["--kubeconfig=/dev/null", "--insecure-skip-tls-verify", "--server", &server]);
     let direct =
@@ -379,7 +352,7 @@ fn flags(dir: &Path, ca: &pki::Pair, port: u16) -> Result<Vec<String>> {
 /// # Errors
 /// What they need does not start.
 pub async fn run(report: &Report, binary: &Path) -> Result<()> {
-    let Some(kubectl) = e2e::kubectl() else {
+    let Some(program) = e2e::kubectl() else {
         report.skip("webhooks", "there is no kubectl");
         return Ok(());
     };
@@ -389,6 +362,7 @@ pub async fn run(report: &Report, binary: &Path) -> Result<()> {
     let (memory, port) = hooks::start(&ca, &shutdown).await?;
     let (_etcd, url) = own_etcd(binary, &dir.path().join("etcd"))?;
     let server = ApiServer::start(binary, dir.path(), &url, &flags(dir.path(), &ca, port)?)?;
+    let kubectl = Kubectl { program, kubeconfig: server.kubeconfig().to_owned() };
     let world = World { kubectl, server, ca, memory, port };
     let before = report.failures();
     report.note("webhooks::mutating", mutating(&world).await);
