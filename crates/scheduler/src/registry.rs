@@ -215,4 +215,28 @@ mod tests {
         assert!(!names(&set(&[], &["ImageLocality"])).contains(&"ImageLocality".to_owned()));
         assert_eq!(names(&set(&["DefaultBinder"], &["*"])), ["DefaultBinder"]);
     }
+    #[tokio::test]
+    async fn profiles_that_cannot_be_made_name_the_plugin() {
+        let handle = crate::testing::handle();
+        for (profile, want) in [
+            (
+                "plugins: {score: {enabled: [{name: Nonsense}]}}",
+                "profiles[0].plugins: plugin \"Nonsense\" does not exist",
+            ),
+            (
+                "plugins: {filter: {enabled: [{name: ImageLocality}]}}",
+                "profiles[0].plugins.filter: plugin \"ImageLocality\" does not extend filter plugin",
+            ),
+            (
+                "plugins: {bind: {disabled: [{name: '*'}]}}",
+                "profiles[0].plugins.bind: at least one bind plugin is needed",
+            ),
+            ("plugins: {queueSort: {disabled: [{name: '*'}]}}", "profiles[0].plugins.queueSort"),
+        ] {
+            let head = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n";
+            let parsed = crate::config::Configuration::parse(&format!("{head}profiles: [{{{profile}}}]\n")).unwrap();
+            let error = build(&parsed.profiles[0], &handle).map(drop).unwrap_err().to_string();
+            assert!(error.contains(want), "{profile}: {error}");
+        }
+    }
 }

@@ -57,6 +57,24 @@ pub(crate) fn requesting(cpu: &str) -> Value {
     json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]})
 }
 
+/// What plugins are given, without a server.
+pub(crate) fn handle() -> Handle {
+    let client = Client::new(Arc::new(Nowhere), "test");
+    let factory = Factory::new(client.clone());
+    Handle {
+        recorder: Recorder::start(client.clone(), "test", None, Shutdown::new()),
+        client,
+        pods: factory.informer(),
+        factory,
+        profile: "test".into(),
+        queue: Arc::new(Queue::default()),
+        nominator: Arc::new(Nominator::default()),
+        gates: features::Gates::default(),
+        groups: Arc::default(),
+        waiting: Arc::default(),
+    }
+}
+
 /// A scheduler without a server.
 pub(crate) struct Bench {
     pub(crate) cache: Cache,
@@ -70,21 +88,8 @@ impl Bench {
     }
 
     pub(crate) fn configured(nodes: impl IntoIterator<Item = Arc<Node>>, config: &ProfileConfig) -> Self {
-        let client = Client::new(Arc::new(Nowhere), "test");
-        let factory = Factory::new(client.clone());
-        let (queue, nominator) = (Arc::new(Queue::default()), Arc::new(Nominator::default()));
-        let handle = Handle {
-            recorder: Recorder::start(client.clone(), "test", None, Shutdown::new()),
-            client,
-            pods: factory.informer(),
-            factory,
-            profile: "test".into(),
-            queue,
-            nominator: nominator.clone(),
-            gates: features::Gates::default(),
-            groups: Arc::default(),
-            waiting: Arc::default(),
-        };
+        let handle = handle();
+        let nominator = handle.nominator.clone();
         let profile = crate::registry::build(config, &handle).unwrap();
         let mut cache = Cache::default();
         nodes.into_iter().for_each(|node| cache.upsert_node(node));

@@ -115,6 +115,11 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D
     Ok(if duration.is_zero() { default_extender_timeout() } else { duration })
 }
 
+/// Reads a plugin's weight, 32 bits as upstream's: sums of weighted scores stay within 64.
+pub(super) fn weight<'de, D: Deserializer<'de>>(from: D) -> Result<Option<i64>, D::Error> {
+    Ok(Option::<i32>::deserialize(from)?.map(i64::from))
+}
+
 fn profile(at: usize, only: bool, from: Profile) -> Result<ProfileConfig, InvalidConfiguration> {
     let path = format!("profiles[{at}]");
     let known = |name: &str| name == "multiPoint" || POINTS.iter().any(|(point, _)| *point == name);

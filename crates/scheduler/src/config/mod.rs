@@ -28,7 +28,7 @@ pub struct PluginRef {
     /// Its name; `*` means all, when disabling.
     pub name: String,
     /// The weight of its score.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "file::weight")]
     pub weight: Option<i64>,
 }
 

@@ -53,6 +53,12 @@ fn errors_name_the_field() {
             "profiles[0].pluginConfig[0].args.hardPodAffinityWeight",
         ),
         ("profiles: [{pluginConfig: [{name: NodeResourcesFit, args: {foo: 1}}]}]", "unknown field `foo`"),
+        ("profiles: [{plugins: {score: {enabled: [{name: A, weight: lots}]}}}]", "plugins.score.enabled[0].weight"),
+        (
+            "profiles: [{plugins: {score: {enabled: [{name: A, weight: 3000000000}]}}}]",
+            "plugins.score.enabled[0].weight",
+        ),
+        ("profiles: [{schedulerName: ''}]", "profiles[0].schedulerName: Required value"),
         ("extenders: [{urlPrefix: 'http://x', prioritizeVerb: p}]", "extenders[0].weight"),
         ("leaderElection: {resourceLock: endpoints}", "leaderElection.resourceLock"),
     ] {
