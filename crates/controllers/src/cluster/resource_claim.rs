@@ -10,6 +10,7 @@ use api::metav1::{ObjectMeta, OwnerReference};
 use client::{DeleteOptions, Error, PatchKind};
 use informer::{EventType, Informer, Queue, run_workers};
 use serde_json::json;
+use telemetry::metrics::counter_vec;
 
 use crate::frame::Context;
 use crate::pods::is_terminal;
@@ -117,6 +118,17 @@ fn make(pod: &Pod, claim: &PodResourceClaim, template: &ResourceClaimTemplate) -
     }
 }
 
+/// Upstream's metric of claims that were made.
+fn count_creation(claim: &ResourceClaim, worked: bool) {
+    let requests = claim.spec.devices.iter().flat_map(|d| d.requests.iter().flatten());
+    let mut exact = requests.filter_map(|request| request.exactly.as_ref());
+    let admin = exact.any(|request| request.admin_access == Some(true));
+    let help = "Number of ResourceClaims creation requests, categorized by creation status and admin access";
+    let all = counter_vec("resourceclaim_controller_creates_total", help, &["status", "admin_access"]);
+    let status = if worked { "success" } else { "failure" };
+    all.with(&[status, if admin { "true" } else { "false" }]).add(1);
+}
+
 /// Runs the controller.
 pub(crate) async fn run(context: Context) {
     let factory = context.factory.clone();
@@ -213,6 +225,12 @@ impl Controller {
             }
         }
         if !made.is_empty() {
+            // What is applied is all that the pod has: a name that is left out would be taken away.
+            for claim in asked(&pod) {
+                if let Name::Made(name) = name_of(&pod, claim) {
+                    made.entry(claim.name.clone()).or_insert_with(|| name.to_owned());
+                }
+            }
             let statuses: Vec<_> =
                 made.iter().map(|(name, claim)| json!({"name": name, "resourceClaimName": claim})).collect();
             let patch = json!({
@@ -265,8 +283,10 @@ impl Controller {
         {
             return Ok(None);
         }
-        let made = self.context.client.create(&make(pod, claim, &template)).await?;
-        Ok(Some(made.name().to_owned()))
+        let wanted = make(pod, claim, &template);
+        let made = self.context.client.create(&wanted).await;
+        count_creation(&wanted, made.is_ok());
+        Ok(Some(made?.name().to_owned()))
     }
 
     async fn reserve(&self, pod: &Pod) -> Result<(), Error> {

@@ -37,8 +37,8 @@ pub(crate) trait Replicas: Kind {
     fn status(&self) -> ReplicaSetStatus;
     /// The same object with another status.
     fn with_status(&self, status: ReplicaSetStatus) -> Self;
-    /// The first part of the names of the controller's metrics.
-    fn subsystem() -> &'static str;
+    /// The first part of the names of the controller's metrics, when upstream has the one of stale caches for it.
+    fn subsystem() -> Option<&'static str>;
     /// Whether the kind's status counts terminating pods.
     fn counts_terminating() -> bool {
         true
@@ -119,7 +119,7 @@ pub(crate) async fn run<R: Replicas>(name: &'static str, context: Context) {
     let pods = context.factory.informer::<Pod>();
     let queue = Arc::new(Queue::new());
     let woken = queue.clone();
-    let own = OwnWrites::new(Some(R::subsystem()), move |key| woken.add(key)).over(&owners).over(&pods);
+    let own = OwnWrites::new(R::subsystem(), move |key| woken.add(key)).over(&owners).over(&pods);
     follow::follow(&owners, &pods, &queue, R::selector);
     let shutdown = context.shutdown.clone();
     let workers = context.options.workers;

@@ -26,8 +26,8 @@ impl Replicas for ReplicaSet {
         self.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0)
     }
 
-    fn subsystem() -> &'static str {
-        "replicaset_controller"
+    fn subsystem() -> Option<&'static str> {
+        Some("replicaset_controller")
     }
 
     fn status(&self) -> ReplicaSetStatus {

@@ -28,8 +28,8 @@ impl Replicas for ReplicationController {
         self.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0)
     }
 
-    fn subsystem() -> &'static str {
-        "replicationcontroller_controller"
+    fn subsystem() -> Option<&'static str> {
+        None
     }
 
     fn status(&self) -> ReplicaSetStatus {
