@@ -162,10 +162,19 @@ pub fn enable_forwarding<'a>(ips: impl IntoIterator<Item = &'a IpNet>) -> Result
     Ok(())
 }
 
+/// Into a namespace from which something is to be removed; none when it is gone. What is left of one after the machine, or a
+/// node on it, went down is a plain file.
+pub(super) fn still_there(netns: Option<&Path>) -> Result<Option<Handle>> {
+    let Some(ns) = netns.and_then(|p| NetNs::open(p).ok()) else { return Ok(None) };
+    match Handle::open_in(&ns) {
+        Err(netlink::Error::Namespace { source, .. }) if source.kind() == std::io::ErrorKind::InvalidInput => Ok(None),
+        opened => opened.map(Some).context(|| "netlink in the namespace".into()),
+    }
+}
+
 /// Removes the container's interface; gives the addresses it had. Namespace or interface gone is fine.
 pub fn remove(netns: Option<&Path>, ifname: &str) -> Result<Vec<IpNet>> {
-    let Some(ns) = netns.and_then(|p| NetNs::open(p).ok()) else { return Ok(Vec::new()) };
-    let mut inside = Handle::open_in(&ns).context(|| "netlink in the namespace".into())?;
+    let Some(mut inside) = still_there(netns)? else { return Ok(Vec::new()) };
     let Some(link) = inside.find_link(ifname).context(|| "the container's interface".into())? else {
         return Ok(Vec::new());
     };
@@ -260,4 +269,17 @@ pub(super) fn remove_pair(invocation: &Invocation, conf: &Conf, masqueraded: boo
     let name = host_name(&invocation.container_id, &invocation.ifname);
     let gone = Handle::open().and_then(|mut h| h.delete_link_if_exists(&name));
     gone.map(drop).context(|| "removing the host's interface".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_file_is_a_namespace_that_is_gone() {
+        let file = std::env::current_exe().unwrap();
+        assert!(still_there(Some(&file)).unwrap().is_none());
+        assert!(still_there(Some(Path::new("/nowhere"))).unwrap().is_none());
+        assert!(remove(Some(&file), "eth0").unwrap().is_empty());
+    }
 }

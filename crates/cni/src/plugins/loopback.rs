@@ -39,10 +39,8 @@ impl Plugin for Loopback {
     }
 
     fn del(&self, invocation: &Invocation, _conf: &Conf) -> Result<()> {
-        let Some(path) = invocation.netns.as_deref() else { return Ok(()) };
         // A namespace that is gone has taken its loopback with it.
-        let Ok(ns) = NetNs::open(path) else { return Ok(()) };
-        let mut handle = Handle::open_in(&ns).context(|| "netlink in the namespace".into())?;
+        let Some(mut handle) = super::link::still_there(invocation.netns.as_deref())? else { return Ok(()) };
         if let Some(lo) = handle.find_link("lo").context(|| "loopback".into())? {
             handle.set_up(lo.index, false).context(|| "taking down lo".into())?;
         }
