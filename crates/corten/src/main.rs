@@ -16,6 +16,9 @@ use std::process::ExitCode;
 use rt::Shutdown;
 use tokio::signal::unix::{SignalKind, signal};
 
+#[global_allocator]
+static ALLOCATOR: sys::memory::Allocator = sys::memory::Allocator;
+
 /// Names under which this binary is a component of its own.
 const COMPONENTS: [&str; 6] =
     ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "etcd"];
