@@ -41,7 +41,8 @@ impl Form<'_> {
             return Ok(None);
         }
         let version = raw.revision.unsigned_abs();
-        let metadata = self.negotiated.shape == Shape::Metadata && self.negotiated.shape_api_version() == "meta.k8s.io/v1";
+        let metadata =
+            self.negotiated.shape == Shape::Metadata && self.negotiated.shape_api_version() == "meta.k8s.io/v1";
         match self.negotiated.media {
             Media::Json if metadata => {
                 let mut out = Vec::with_capacity(raw.value.len());

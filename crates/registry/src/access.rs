@@ -68,7 +68,8 @@ impl Access {
         let request = self.request(gvr, &resource, object.namespace(), subresource);
         let name = object.name().to_owned();
         let updater = Given { resource: resource.clone(), object };
-        let options = UpdateOptions { strategy: &*strategy, create: false, main: subresource.is_empty() };
+        let options =
+            UpdateOptions { strategy: &*strategy, create: false, main: subresource.is_empty(), admitted: false };
         let updated = resource.update(&request, &name, &updater, options).await?;
         decode_hub(&resource.row, &updated.raw)
     }

@@ -77,7 +77,7 @@ impl Updater for Change {
 
 impl World {
     async fn patch(&self, name: &str, patch: Value) -> Result<Object, Status> {
-        let options = UpdateOptions { strategy: &Plain, create: false, main: true };
+        let options = UpdateOptions { strategy: &Plain, create: false, main: true, admitted: false };
         let done = self.maps.update(&self.request(false), name, &Change(patch), options).await?;
         decode_hub(&self.maps.row, &done.raw)
     }

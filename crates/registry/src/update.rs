@@ -33,6 +33,8 @@ pub struct UpdateOptions<'a> {
     pub create: bool,
     /// Whether this is the object itself and may create at all.
     pub main: bool,
+    /// Whether admission had its say before, on what the request is about: a Binding, an Eviction.
+    pub admitted: bool,
 }
 
 /// What came of an update.
@@ -84,14 +86,16 @@ impl Resource {
         let old = decode_hub(&self.row, &current)?;
         let mut object = updater.next(Some(&old)).await?;
         let attributes = request.attributes(Operation::Update, name, Some(&old));
-        request.cx.registry.admit().mutate(&attributes, Some(&mut object)).await?;
+        if !options.admitted {
+            request.cx.registry.admit().mutate(&attributes, Some(&mut object)).await?;
+        }
         self.check_version(&mut object, &old, name)?;
         self.prepare(request, &mut object, &old, options.strategy)?;
         let hook = match options.strategy.hooks() {
             Some(hooks) => hooks.begin_update(&request.cx, &mut object, &old).await?,
             None => None,
         };
-        let result = self.write_update(request, key, &current, &old, &object, options.strategy).await;
+        let result = self.write_update(request, key, &current, &old, &object, options).await;
         self.settle(request, hook, result, &object).await
     }
 
@@ -213,10 +217,12 @@ impl Resource {
         current: &Raw,
         old: &Object,
         object: &Object,
-        strategy: &dyn Strategy,
+        options: UpdateOptions<'_>,
     ) -> Result<Attempt, Status> {
         let attributes = request.attributes(Operation::Update, old.name(), Some(old));
-        request.cx.registry.admit().validate(&attributes, Some(object)).await?;
+        if !options.admitted {
+            request.cx.registry.admit().validate(&attributes, Some(object)).await?;
+        }
         let value = encode(&self.row, object)?;
         let done =
             |revision| Ok(Attempt::Done(Updated { raw: Raw { value: value.clone(), revision }, created: false }));
@@ -224,7 +230,7 @@ impl Resource {
             return done(current.revision);
         }
         if should_delete(object, old)
-            && !strategy.pending_finalizers(object)
+            && !options.strategy.pending_finalizers(object)
             && !self.row.strategy.pending_finalizers(object)
         {
             let deleted = self.store().delete_if(key.to_owned().into(), current.revision).await;

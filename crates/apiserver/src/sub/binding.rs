@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use http::{Response, StatusCode};
 use meta::{GroupVersionKind, Object, Status};
-use registry::{Ctx, Strategy, UpdateOptions, Updater};
+use registry::{Ctx, Operation, Strategy, UpdateOptions, Updater};
 use serde_json::{Value, json};
 use wire::Body;
 
@@ -88,7 +88,7 @@ pub(crate) async fn binding(call: &mut Call, target: &Target) -> Result<Response
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
     let name = call.info.name.clone();
-    bind(call, target, &binding, &name).await
+    bind(call, target, target, binding, &name).await
 }
 
 /// POST of a Binding to the `bindings` resource: its name is the pod's.
@@ -100,7 +100,7 @@ pub(crate) async fn binding_resource(call: &mut Call, target: &Target) -> Result
         namespace: target.namespace.clone(),
     };
     let name = binding.name().to_owned();
-    bind(call, &pods, &binding, &name).await
+    bind(call, target, &pods, binding, &name).await
 }
 
 async fn read_binding(call: &mut Call, target: &Target) -> Result<Object, Status> {
@@ -126,11 +126,26 @@ async fn read_binding(call: &mut Call, target: &Target) -> Result<Object, Status
     Err(crate::words::nameless(meta::field::aggregate(&errors)))
 }
 
-async fn bind(call: &Call, pods: &Target, binding: &Object, name: &str) -> Result<Response<Body>, Status> {
+/// Binds a pod. `asked` is the resource of the request: it is a Binding that is created, and that admission looks at; the pod
+/// that changes by it is not.
+async fn bind(
+    call: &Call,
+    asked: &Target,
+    pods: &Target,
+    mut binding: Object,
+    name: &str,
+) -> Result<Response<Body>, Status> {
+    let mut request = asked.request(call, "CreateOptions")?;
+    request.kind = GroupVersionKind::new("", "v1", "Binding");
+    registry::ensure_namespace(&mut binding, &asked.namespace)?;
+    let admit = call.state.registry.admit();
+    let attributes = request.attributes(Operation::Create, name, None);
+    admit.mutate(&attributes, Some(&mut binding)).await?;
+    admit.validate(&attributes, Some(&binding)).await?;
     let mut request = pods.request(call, "CreateOptions")?;
     request.cx.subresource = "binding".into();
-    let updater = Bind { binding, name };
-    let options = UpdateOptions { strategy: &Assign, create: false, main: false };
+    let updater = Bind { binding: &binding, name };
+    let options = UpdateOptions { strategy: &Assign, create: false, main: false, admitted: true };
     pods.resource.update(&request, name, &updater, options).await?;
     let mut status = Status::success(None);
     status.code = 201;

@@ -109,7 +109,7 @@ impl Strategy for Plainly {
 async fn mark(call: &Call, target: &Target, name: &str, options: &mut DeleteOptions) -> Result<(), Status> {
     let request = status_request(call, &target.resource, &target.namespace, false);
     let updater = Mark { name, options: &*options };
-    let update = UpdateOptions { strategy: &Plainly, create: false, main: false };
+    let update = UpdateOptions { strategy: &Plainly, create: false, main: false, admitted: true };
     let marked = target.resource.update(&request, name, &updater, update).await?;
     if options.resource_version.is_some() {
         options.resource_version = Some(marked.raw.revision.to_string());
@@ -198,7 +198,7 @@ async fn take_from(
 ) -> Result<(), Status> {
     let request = status_request(call, budgets, budget.namespace(), dry_run);
     let updater = Take { pod: pod.name(), name: budget.name() };
-    let options = UpdateOptions { strategy: &Plainly, create: false, main: false };
+    let options = UpdateOptions { strategy: &Plainly, create: false, main: false, admitted: true };
     budgets.update(&request, budget.name(), &updater, options).await.map(drop)
 }
 

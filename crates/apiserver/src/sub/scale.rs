@@ -154,7 +154,7 @@ pub(crate) async fn scale(call: &mut Call, target: &Target, paths: &ScalePaths) 
         validation,
         warnings: &request.warnings,
     };
-    let options = UpdateOptions { strategy: &*strategy, create: false, main: false };
+    let options = UpdateOptions { strategy: &*strategy, create: false, main: false, admitted: false };
     let updated = target.resource.update(&request, &call.info.name, &updater, options).await?;
     let object = registry::decode_hub(row, &updated.raw)?;
     let mut response = respond::tree_response(call.headers(), StatusCode::OK, &negotiated, &scale_of(&object, paths))?;

@@ -272,7 +272,7 @@ pub(crate) async fn patch(
         name: &call.info.name,
         applied,
     };
-    let options = UpdateOptions { strategy, create: kind == PatchKind::Apply, main };
+    let options = UpdateOptions { strategy, create: kind == PatchKind::Apply, main, admitted: false };
     let updated = target.resource.update(&request, &call.info.name, &updater, options).await?;
     let code = if updated.created { StatusCode::CREATED } else { StatusCode::OK };
     let mut response = respond::raw_response(call.headers(), code, &target.form(call, &negotiated), &updated.raw)?;

@@ -79,7 +79,7 @@ pub(crate) async fn update(
     let mut object = served_to_hub(row, object)?;
     registry::ensure_namespace(&mut object, &target.namespace)?;
     let updater = Put { object, tracker: Tracker::new(call, target, strategy) };
-    let options = UpdateOptions { strategy, create: false, main };
+    let options = UpdateOptions { strategy, create: false, main, admitted: false };
     let updated = target.resource.update(&request, &call.info.name, &updater, options).await?;
     let code = if updated.created { StatusCode::CREATED } else { StatusCode::OK };
     let mut response = respond::raw_response(call.headers(), code, &target.form(call, &negotiated), &updated.raw)?;

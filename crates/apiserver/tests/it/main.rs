@@ -13,6 +13,7 @@ use auth_api::{
     UserInfo,
 };
 use http::{Request, Response, header};
+use registry::{Admit, AdmitAll};
 use serde_json::Value;
 use wire::Body;
 
@@ -50,6 +51,11 @@ pub(crate) struct Answer {
 
 impl World {
     pub(crate) async fn start() -> Self {
+        Self::admitting(Arc::new(AdmitAll)).await
+    }
+
+    /// A server with an admission chain.
+    pub(crate) async fn admitting(admit: Arc<dyn Admit>) -> Self {
         let store =
             registry::backend::Embedded::memory(registry::backend::EmbeddedOptions::default()).expect("a store");
         let shutdown = rt::Shutdown::new();
@@ -59,6 +65,7 @@ impl World {
         for row in kinds::kinds(&kinds::Config::new(ranges)) {
             registry.add(row);
         }
+        registry.set_admit(admit);
         let config = Config::new(registry, Arc::new(Nobody), Arc::new(AdminOnly), shutdown);
         let handle = Server::start(config).await.expect("it starts");
         handle.started().await;

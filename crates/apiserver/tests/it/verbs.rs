@@ -1,6 +1,12 @@
 //! Built-in kinds through every verb.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use http_body_util::BodyExt;
+use meta::{Object, Status};
+use parking_lot::Mutex;
+use registry::{Admit, Attributes};
 use serde_json::{Value, json};
 
 use crate::{World, answer};
@@ -158,4 +164,41 @@ async fn tells_what_it_serves() {
     assert!(index["paths"]["apis/apps/v1"]["serverRelativeURL"].is_string());
     let document = world.get("/openapi/v3/apis/apps/v1").await.body;
     assert!(document["components"]["schemas"]["io.k8s.api.apps.v1.Deployment"].is_object());
+}
+
+/// Notes what it is asked about, and labels Bindings as the plugin for topology does.
+#[derive(Default)]
+struct Noting(Mutex<Vec<String>>);
+
+#[async_trait]
+impl Admit for Noting {
+    async fn mutate(&self, about: &Attributes<'_>, object: Option<&mut Object>) -> Result<(), Status> {
+        let what = format!("{} {}/{}", about.operation.as_str(), about.resource.resource, about.subresource);
+        self.0.lock().push(format!("{what} {}", about.kind.kind));
+        if let Some(object) = object.filter(|_| about.kind.kind == "Binding") {
+            object.set_label("topology.kubernetes.io/zone", "z");
+        }
+        Ok(())
+    }
+
+    async fn validate(&self, _about: &Attributes<'_>, _object: Option<&Object>) -> Result<(), Status> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_binding_is_admitted_and_not_the_pod_that_it_binds() {
+    let noting = Arc::new(Noting::default());
+    let world = World::admitting(noting.clone()).await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "nginx"}]}});
+    assert_eq!(world.post(pods, &pod).await.code, 201);
+    let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
+    noting.0.lock().clear();
+    assert_eq!(world.post(&format!("{pods}/p/binding"), &binding).await.code, 201);
+    assert_eq!(*noting.0.lock(), ["CREATE pods/binding Binding"]);
+    let bound = world.get(&format!("{pods}/p")).await.body;
+    assert_eq!(bound["spec"]["nodeName"], "n");
+    assert_eq!(bound["metadata"]["labels"], json!({"topology.kubernetes.io/zone": "z"}));
+    assert_eq!(bound["status"]["conditions"][0]["type"], "PodScheduled");
 }
