@@ -60,6 +60,18 @@ fn namespaces(model: &Model, found: &mut Vec<String>) {
     }
 }
 
+/// Whether a pod is kept for its count of failures: a Job with a limit per index lets go of an index's last failed pod when
+/// the next one is made, as upstream, and makes none while it is suspended.
+fn kept_by_suspended_job(model: &Model, object: &Value) -> bool {
+    let owners = list(object, "/metadata/ownerReferences");
+    let mut jobs = model
+        .everything()
+        .map(|(_, other)| other)
+        .filter(|other| other["kind"] == "Job" && owners.iter().any(|owner| text(owner, "/uid") == uid(other)));
+    let suspended = |job: &Value| job["spec"]["suspend"] == true && job["spec"]["backoffLimitPerIndex"].is_number();
+    object["metadata"]["finalizers"] == serde_json::json!(["batch.kubernetes.io/job-tracking"]) && jobs.any(suspended)
+}
+
 /// No object outlives its owners, or waits for its deletion.
 fn ownership(model: &Model, found: &mut Vec<String>) {
     let living: BTreeSet<&str> = model.everything().map(|(_, object)| uid(object)).collect();
@@ -68,7 +80,7 @@ fn ownership(model: &Model, found: &mut Vec<String>) {
         if !owners.is_empty() && !owners.iter().any(|owner| living.contains(text(owner, "/uid"))) {
             found.push(format!("{key} is an orphan"));
         }
-        if deleting(object) {
+        if deleting(object) && !kept_by_suspended_job(model, object) {
             found.push(format!("{key} is being deleted, held by {}", object["metadata"]["finalizers"]));
         }
     }
