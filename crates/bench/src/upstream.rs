@@ -175,6 +175,9 @@ impl ControlPlane {
                 with_config,
                 "--secure-port=0".into(),
                 "--use-service-account-credentials=true".into(),
+                // As the scheduler: 5,000 nodes are not to be waited for at 20 writes a second.
+                "--kube-api-qps=5000".into(),
+                "--kube-api-burst=5000".into(),
                 format!("--service-account-private-key-file={}", pki_dir.join("sa.key").display()),
                 format!("--root-ca-file={}", pki_dir.join("ca.crt").display()),
             ],
