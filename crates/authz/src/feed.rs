@@ -54,7 +54,8 @@ pub(crate) fn feed(
     progress: Progress,
     shutdown: rt::Shutdown,
 ) {
-    let mut events = lookup.watch_where(&GroupVersionResource::new(group, version, resource), target.interest(resource));
+    let mut events =
+        lookup.watch_where(&GroupVersionResource::new(group, version, resource), target.interest(resource));
     let mut first = true;
     rt::spawn("authz-feed", async move {
         loop {
