@@ -99,7 +99,7 @@ async fn all_bound(client: &Client, namespace: &str) -> Result<()> {
 
 /// Waits until every node takes pods: the controllers have then done with the new nodes, and do not share the machine with
 /// what is measured. scheduler_perf has no controllers.
-pub(crate) async fn all_schedulable(client: &Client) -> Result<()> {
+async fn all_schedulable(client: &Client) -> Result<()> {
     let begun = Instant::now();
     loop {
         let answer = client.call(Method::GET, "/api/v1/nodes", None, Bytes::new()).await.context("list nodes")?;

@@ -1,9 +1,10 @@
-//! Predicates, pod requests, quota evaluation and tolerations.
+//! Predicates, pod requests, quota evaluation, tolerations and references to owners.
 //!
 //! Pure readings of typed objects that the scheduler, the kubelet and controllers must make alike.
 
 pub mod node_affinity;
 pub mod numbers;
+pub mod owner;
 pub mod pods;
 pub mod quota;
 pub mod requests;

@@ -5,19 +5,13 @@ use std::sync::Arc;
 use api::Kind;
 use api::metav1::OwnerReference;
 use client::{Client, Error, PatchKind};
+use component_helpers::owner::reference;
 use meta::selector::LabelSelector;
 use serde_json::json;
 
 /// The reference by which an owner controls an object.
 pub(crate) fn controller_reference<T: Kind>(owner: &T) -> OwnerReference {
-    OwnerReference {
-        api_version: T::API_VERSION.to_owned(),
-        kind: T::KIND.to_owned(),
-        name: owner.name().to_owned(),
-        uid: owner.uid().to_owned(),
-        controller: Some(true),
-        block_owner_deletion: Some(true),
-    }
+    OwnerReference { controller: Some(true), block_owner_deletion: Some(true), ..reference(owner) }
 }
 
 /// What an owner is to do about an object.

@@ -108,26 +108,6 @@ impl<T: Kind> Informer<T> {
         self.shared.followers.lock().push(Box::new(follower));
     }
 
-    /// Tells once that the cache has come to a version, which may be now; never, when it does not come there. As a handler,
-    /// `then` must be short and must not wait, and it must not call this informer.
-    pub fn when_shown(&self, version: u64, then: impl FnOnce() + Send + 'static) {
-        let then = Mutex::new(Some(then));
-        let tell = move |shown: u64| {
-            if shown < version {
-                return true;
-            }
-            if let Some(then) = then.lock().take() {
-                then();
-            }
-            false
-        };
-        let mut followers = self.shared.followers.lock();
-        // Under the lock: what comes later finds the follower there.
-        if tell(self.shown()) {
-            followers.push(Box::new(move |progress| tell(progress.version)));
-        }
-    }
-
     /// How many objects could not be decoded and were left out.
     pub fn undecodable(&self) -> u64 {
         self.shared.undecodable.load(Ordering::Relaxed)

@@ -117,16 +117,13 @@ impl OwnWrites {
     /// Notes an object as the server answered a write.
     pub fn note<T: Kind>(&self, key: &str, written: &T) {
         let Ok(version) = written.resource_version().parse::<u64>() else { return };
-        let mut state = self.inner.state.lock();
-        let Some(source) = state.source::<T>() else { return };
-        if (state.sources[source].shown)() >= version {
-            return;
-        }
-        let record = state.record(key);
-        match record.versions.iter_mut().find(|(of, _)| *of == source) {
-            Some((_, newest)) => *newest = version.max(*newest),
-            None => record.versions.push((source, version)),
-        }
+        self.inner.state.lock().await_version::<T>(key, version, true);
+    }
+
+    /// Notes that somebody else's write, which came to this version, must be shown by the cache of a kind. Looking at the same
+    /// again and again does not prolong the time after which the cache is believed.
+    pub fn reach<T: Kind>(&self, key: &str, version: u64) {
+        self.inner.state.lock().await_version::<T>(key, version, false);
     }
 
     /// Notes that the cache must come to show this object otherwise, or must not have it any more.
@@ -192,6 +189,10 @@ fn unseen_count(record: &Record) -> usize {
 }
 
 impl Record {
+    fn new(since: Instant) -> Self {
+        Self { versions: Vec::new(), expected: Vec::new(), since }
+    }
+
     fn unseen(&self) -> Option<Unseen> {
         match (self.versions.first(), self.expected.first()) {
             (Some((source, version)), _) => Some(Unseen::Version(*source, *version)),
@@ -208,13 +209,25 @@ impl State {
 
     fn record(&mut self, key: &str) -> &mut Record {
         let now = Instant::now();
-        let record = self.records.entry(key.to_owned()).or_insert_with(|| Record {
-            versions: Vec::new(),
-            expected: Vec::new(),
-            since: now,
-        });
+        let record = self.records.entry(key.to_owned()).or_insert_with(|| Record::new(now));
         record.since = now;
         record
+    }
+
+    fn await_version<T: Kind>(&mut self, key: &str, version: u64, written: bool) {
+        let Some(source) = self.source::<T>() else { return };
+        if (self.sources[source].shown)() >= version {
+            return;
+        }
+        let now = Instant::now();
+        let record = self.records.entry(key.to_owned()).or_insert_with(|| Record::new(now));
+        if written {
+            record.since = now;
+        }
+        match record.versions.iter_mut().find(|(of, _)| *of == source) {
+            Some((_, newest)) => *newest = version.max(*newest),
+            None => record.versions.push((source, version)),
+        }
     }
 
     /// The keys that waited for what a cache shows now.

@@ -91,17 +91,15 @@ pub async fn follow_routes(
         loop {
             let routes = places.lock().routes(services);
             match rt::spawn_blocking(move || cni::hostnet::sync_routes(&routes, nodes_net)).await {
-                Ok(Ok(())) => changed.notified().await,
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "cannot set the routes to pods");
-                    // A link that is not there yet, most likely.
-                    let _ = rt::time::timeout(RETRY, changed.notified()).await;
+                Ok(Ok(())) => {
+                    changed.notified().await;
+                    continue;
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "setting the routes to pods was cut off");
-                    return;
-                }
+                Ok(Err(error)) => tracing::warn!(%error, "cannot set the routes to pods"),
+                Err(error) => tracing::warn!(%error, "setting the routes to pods was cut off"),
             }
+            // A link that is not there yet, most likely.
+            let _ = rt::time::timeout(RETRY, changed.notified()).await;
         }
     };
     shutdown.run(work).await;

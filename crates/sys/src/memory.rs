@@ -1,6 +1,7 @@
 //! The process's allocator, and what it keeps of memory that is no longer needed.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+#[cfg(target_env = "gnu")]
 use std::ffi::{CStr, c_char, c_int};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -103,10 +104,6 @@ pub fn return_large_buffers() {
 
 /// Gives free pages of all heaps back to the kernel. Takes about a millisecond per 100 MB.
 pub fn trim_heaps() {
-    if server() {
-        // SAFETY: it looks through the calling thread's heap and those that threads left behind.
-        unsafe { libmimalloc_sys::mi_collect(true) };
-    }
     #[cfg(target_env = "gnu")]
     // SAFETY: the allocator locks its heaps one after the other while it looks through them.
     unsafe {
@@ -143,6 +140,7 @@ fn code_of_file(line: &str) -> Option<(usize, usize)> {
 mod tests {
     use super::*;
 
+    #[cfg(target_env = "gnu")]
     #[test]
     fn options_have_their_numbers() {
         // SAFETY: reads numbers. Unless set, arenas are eager only where the kernel overcommits (2), and the delay is a second.

@@ -8,6 +8,7 @@ use api::k8s::core::v1::{Pod, PodResourceClaim};
 use api::k8s::resource::v1::{ResourceClaim, ResourceClaimConsumerReference, ResourceClaimTemplate};
 use api::metav1::{ObjectMeta, OwnerReference};
 use client::{DeleteOptions, Error, PatchKind};
+use component_helpers::owner::reference;
 use informer::{EventType, Informer, Queue, run_workers};
 use serde_json::json;
 use telemetry::metrics::counter_vec;
@@ -96,14 +97,7 @@ fn make(pod: &Pod, claim: &PodResourceClaim, template: &ResourceClaimTemplate) -
     let meta = template.spec.metadata.clone().unwrap_or_default();
     let mut annotations = meta.annotations.unwrap_or_default();
     annotations.insert(FOR.to_owned(), claim.name.clone());
-    let owner = OwnerReference {
-        api_version: "v1".to_owned(),
-        kind: "Pod".to_owned(),
-        name: pod.name().to_owned(),
-        uid: pod.uid().to_owned(),
-        controller: Some(true),
-        block_owner_deletion: None,
-    };
+    let owner = OwnerReference { controller: Some(true), ..reference(pod) };
     ResourceClaim {
         metadata: ObjectMeta {
             generate_name: Some(generate_name(pod.name(), &claim.name)),

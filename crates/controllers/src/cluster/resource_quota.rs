@@ -13,7 +13,7 @@ use api::k8s::core::v1::{PersistentVolumeClaim, Pod, ResourceQuota, ResourceQuot
 use api::prelude::Quantity;
 use client::Error;
 use component_helpers::quota::{Evaluator, Usage, add, resources};
-use informer::{Delta, Informer, Queue, run_workers};
+use informer::{Delta, Informer, OwnWrites, Queue, run_workers};
 use meta::Object;
 use meta::quantity::Format;
 use parking_lot::Mutex;
@@ -42,6 +42,8 @@ struct Controller {
     services: Informer<Service>,
     claims: Informer<PersistentVolumeClaim>,
     queue: Arc<Queue<String>>,
+    /// The charges of admission, which the caches have to show before a usage is lowered.
+    own: OwnWrites,
     counts: Mutex<HashMap<(String, String), Arc<Counts>>>,
     served: Mutex<Option<(Instant, Arc<Vec<Served>>)>>,
     /// By key, the version of the quota that was counted last.
@@ -53,13 +55,17 @@ pub(crate) async fn run(context: Context) {
     let factory = context.factory.clone();
     let queue = Arc::new(Queue::new());
     let (shutdown, workers) = (context.shutdown.clone(), context.options.workers);
+    let (pods, services, claims) = (factory.informer(), factory.informer(), factory.informer());
+    let woken = queue.clone();
+    let own = OwnWrites::new(None, move |key| woken.add(key)).over(&pods).over(&services).over(&claims);
     let controller = Arc::new(Controller {
         context,
         quotas: factory.informer(),
-        pods: factory.informer(),
-        services: factory.informer(),
-        claims: factory.informer(),
+        pods,
+        services,
+        claims,
         queue: queue.clone(),
+        own,
         counts: Mutex::default(),
         served: Mutex::default(),
         counted: Mutex::default(),
@@ -116,6 +122,7 @@ impl Controller {
                 Delta::Added(_) => true,
                 Delta::Deleted(quota) => {
                     controller.counted.lock().remove(&quota.key());
+                    controller.own.forget(&quota.key());
                     false
                 }
             };
@@ -267,17 +274,20 @@ impl Controller {
         }
     }
 
-    /// Counts a quota again when the cache of a resource has come to the quota's version. Admission charges before the object
-    /// is there: a cache that is behind the last charge may not show what was charged, and to take that back would let one
-    /// more in.
-    fn count_later(&self, resource: &str, version: u64, key: String) {
-        let queue = self.queue.clone();
-        let again = move || queue.add(key);
+    /// Whether the cache of a resource does not show a quota's version yet; then the quota is counted again when it does.
+    /// Admission charges before the object is there: a cache that is behind the last charge may not show what was charged, and
+    /// to take that back would let one more in.
+    fn is_behind(&self, resource: &str, key: &str, version: u64) -> bool {
         match resource {
-            "pods" => self.pods.when_shown(version, again),
-            "services" => self.services.when_shown(version, again),
-            _ => self.claims.when_shown(version, again),
+            "pods" => self.own.reach::<Pod>(key, version),
+            "services" => self.own.reach::<Service>(key, version),
+            _ => self.own.reach::<PersistentVolumeClaim>(key, version),
         }
+        let wait = self.own.wait(key);
+        if let Some(wait) = wait {
+            self.queue.add_after(key.to_owned(), wait);
+        }
+        wait.is_some()
     }
 
     async fn usage(
@@ -287,6 +297,7 @@ impl Controller {
         limits: &Usage,
     ) -> Result<Option<Usage>, Error> {
         let namespace = quota.namespace();
+        let key = quota.key();
         let version = quota.resource_version().parse::<u64>().unwrap_or(0);
         let known = resources(tree.get(&["status", "used"]));
         let mut used = Usage::new();
@@ -311,13 +322,7 @@ impl Controller {
             }
             let falls =
                 |(name, now): (&String, &meta::quantity::Quantity)| known.get(name).is_some_and(|was| was > now);
-            let shown = match resource {
-                "pods" => self.pods.shown(),
-                "services" => self.services.shown(),
-                _ => self.claims.shown(),
-            };
-            if shown < version && total.iter().any(falls) {
-                self.count_later(resource, version, quota.key());
+            if total.iter().any(falls) && self.is_behind(resource, &key, version) {
                 return Ok(None);
             }
             used.extend(total.into_iter().filter(|(name, _)| mine.contains(name)));

@@ -108,6 +108,20 @@ fn an_object_has_to_look_as_expected_or_to_be_gone() {
 }
 
 #[test]
+fn a_cache_has_to_reach_what_others_wrote() {
+    let f = Fixture::new();
+    f.event(WatchEvent::Added(pod("a-1", "5")));
+    f.writes.reach::<Pod>("quota", 5);
+    assert!(f.writes.wait("quota").is_none(), "it is there");
+    f.writes.reach::<Pod>("quota", 7);
+    f.writes.reach::<Node>("quota", 9);
+    assert!(f.writes.wait("quota").is_some());
+    f.event(WatchEvent::Added(pod("a-2", "8")));
+    assert_eq!(f.woken(), ["quota"]);
+    assert!(f.writes.wait("quota").is_none(), "no cache of the other kind is followed");
+}
+
+#[test]
 fn what_nobody_waits_for_is_forgotten() {
     let f = Fixture::new();
     f.writes.note("a", &pod("a-1", "7"));

@@ -13,9 +13,10 @@ use api::k8s::scheduling::v1alpha2::{
     GangSchedulingPolicy, PodGroup, PodGroupSchedulingPolicy, PodGroupSpec, PodGroupTemplate,
     PodGroupTemplateReference, TypedLocalObjectReference, Workload, WorkloadPodGroupTemplateReference, WorkloadSpec,
 };
-use api::metav1::{ObjectMeta, OwnerReference};
+use api::metav1::ObjectMeta;
 use client::{Client, Error};
 use component_helpers::numbers::{fnv32a, safe_encode};
+use component_helpers::owner::reference;
 use informer::{EventType, Informer};
 
 use super::round::{is_indexed, spec};
@@ -24,7 +25,6 @@ use crate::owner::controller_reference;
 
 const BY_JOB: &str = "job";
 const BY_WORKLOAD: &str = "workload";
-const VERSION: &str = "scheduling.k8s.io/v1alpha2";
 /// Longest name of an object.
 const LONGEST: usize = 253;
 
@@ -114,21 +114,9 @@ fn new_workload(job: &Job) -> Workload {
     }
 }
 
-/// An owner that is not the controller, and whose deletion does not wait.
-fn owned_by(kind: &str, name: &str, uid: &str) -> OwnerReference {
-    OwnerReference {
-        api_version: VERSION.to_owned(),
-        kind: kind.to_owned(),
-        name: name.to_owned(),
-        uid: uid.to_owned(),
-        controller: None,
-        block_owner_deletion: None,
-    }
-}
-
 fn new_group(job: &Job, workload: &Workload) -> Option<PodGroup> {
     let template = workload.spec.pod_group_templates.first()?;
-    let reference = WorkloadPodGroupTemplateReference {
+    let of_template = WorkloadPodGroupTemplateReference {
         workload_name: workload.name().to_owned(),
         pod_group_template_name: template.name.clone(),
     };
@@ -136,14 +124,11 @@ fn new_group(job: &Job, workload: &Workload) -> Option<PodGroup> {
         metadata: ObjectMeta {
             name: Some(group_name(workload.name(), &template.name)),
             namespace: Some(job.namespace().to_owned()),
-            owner_references: Some(vec![
-                controller_reference(job),
-                owned_by("Workload", workload.name(), workload.uid()),
-            ]),
+            owner_references: Some(vec![controller_reference(job), reference(workload)]),
             ..ObjectMeta::default()
         },
         spec: PodGroupSpec {
-            pod_group_template_ref: Some(PodGroupTemplateReference { workload: Some(reference) }),
+            pod_group_template_ref: Some(PodGroupTemplateReference { workload: Some(of_template) }),
             scheduling_policy: template.scheduling_policy.clone(),
             ..PodGroupSpec::default()
         },
@@ -236,7 +221,7 @@ pub(super) fn join(pod: &mut Pod, group: &PodGroup) {
     let name = Some(group.name().to_owned());
     pod.spec.get_or_insert_default().scheduling_group = Some(PodSchedulingGroup { pod_group_name: name });
     let owners = pod.metadata.owner_references.get_or_insert_default();
-    owners.push(owned_by("PodGroup", group.name(), group.uid()));
+    owners.push(reference(group));
 }
 
 #[cfg(test)]

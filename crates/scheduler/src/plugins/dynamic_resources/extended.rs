@@ -11,6 +11,7 @@ use api::Kind;
 use api::k8s::core::v1::{Container, ContainerExtendedResourceRequest, Pod};
 use api::k8s::resource::v1::{DeviceClaim, DeviceRequest, ExactDeviceRequest, ResourceClaim, ResourceClaimSpec};
 use api::metav1::{ObjectMeta, OwnerReference};
+use component_helpers::owner::reference;
 use informer::Informer;
 
 use crate::device_classes::{DeviceClasses, may_be_devices};
@@ -58,14 +59,7 @@ pub(super) fn special(pod: &PodInfo, classes: &DeviceClasses, claims: &Informer<
 }
 
 fn template(pod: &Pod) -> ResourceClaim {
-    let owner = OwnerReference {
-        api_version: "v1".to_owned(),
-        kind: "Pod".to_owned(),
-        name: pod.name().to_owned(),
-        uid: pod.uid().to_owned(),
-        controller: Some(true),
-        block_owner_deletion: None,
-    };
+    let owner = OwnerReference { controller: Some(true), ..reference(pod) };
     let metadata = ObjectMeta {
         name: Some(IN_MEMORY.to_owned()),
         generate_name: Some(format!("{}-extended-resources-", pod.name())),
